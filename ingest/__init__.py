@@ -1,0 +1,1 @@
+"""Sources into raw tables: one file per source, every row exactly once."""

@@ -1,0 +1,105 @@
+"""Read-only SQL over the lake through a locked DuckDB connection.
+
+The text may come from anyone: one SELECT, on a connection of its own, that can read the data
+files of the tables the text names and nothing else, and can write nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import duckdb
+import pyarrow as pa
+
+from lake.errors import UserError
+from lake.schemas import TABLES
+from lake.store import Lake
+
+_READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+
+
+def sql(lake: Lake, query: str, versions: Mapping[str, int] | None = None) -> pa.Table:
+    """The rows of one SELECT over the lake's tables, each at its newest or the given version.
+
+    Raises UserError for anything that is not one SELECT, and for what DuckDB refuses.
+    """
+    _check_reading(query)
+    named = [name for name in TABLES if re.search(rf"\b{name}\b", query)]
+    with duckdb.connect(":memory:") as connection:
+        try:
+            connection.execute("SET TimeZone='UTC'")
+            _bind(connection, lake, named, versions or {})
+            return connection.sql(query).to_arrow_table()
+        except duckdb.Error as error:
+            raise UserError(f"DuckDB could not run the query: {error}") from error
+
+
+def _check_reading(query: str) -> None:
+    try:
+        statements = duckdb.extract_statements(query)
+    except duckdb.Error as error:
+        raise UserError(f"DuckDB could not read the query: {error}") from error
+    if len(statements) != 1 or statements[0].type not in _READING:
+        raise UserError(
+            "the lake answers one SELECT (or EXPLAIN) at a time and never writes; got"
+            f" {', '.join(s.type.name for s in statements) or 'nothing'}."
+        )
+
+
+def _bind(
+    connection: duckdb.DuckDBPyConnection,
+    lake: Lake,
+    names: list[str],
+    versions: Mapping[str, int],
+) -> None:
+    """Make a view for each table, then lock the connection."""
+    local = "://" not in lake.root
+    files: list[str] = []
+    for name in names:
+        opened = lake.open(name, versions.get(name))
+        if not local:
+            connection.register(name, opened.to_pyarrow_dataset())
+            continue
+        mine = opened.file_uris()
+        files += mine
+        connection.execute(_view(name, mine))
+    connection.execute(f"SET allowed_paths={_literal(files)}")
+    connection.execute("SET enable_external_access=false")
+    connection.execute("SET lock_configuration=true")
+
+
+def _view(name: str, files: list[str]) -> str:
+    table = TABLES[name]
+    columns = ", ".join(f'"{column}"' for column in table.schema.names)
+    if not files:
+        nothing = ", ".join(f'NULL::{_duckdb_type(f.type)} AS "{f.name}"' for f in table.schema)
+        return f"CREATE VIEW {name} AS SELECT {nothing} WHERE false"
+    kinds = {"date": "DATE"}
+    types = ", ".join(f"'{key}': {kinds.get(key, 'VARCHAR')}" for key in table.partition_by)
+    hive = f", hive_partitioning=true, hive_types={{{types}}}" if types else ""
+    return f"CREATE VIEW {name} AS SELECT {columns} FROM read_parquet({_literal(files)}{hive})"
+
+
+def _literal(texts: list[str]) -> str:
+    return "[" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + "]"
+
+
+def _duckdb_type(kind: pa.DataType) -> str:
+    if pa.types.is_map(kind):
+        return f"MAP({_duckdb_type(kind.key_type)}, {_duckdb_type(kind.item_type)})"
+    if pa.types.is_list(kind):
+        return f"{_duckdb_type(kind.value_type)}[]"
+    if pa.types.is_struct(kind):
+        fields = ", ".join(f'"{field.name}" {_duckdb_type(field.type)}' for field in kind)
+        return f"STRUCT({fields})"
+    plain = {
+        pa.string(): "VARCHAR",
+        pa.int64(): "BIGINT",
+        pa.int32(): "INTEGER",
+        pa.float64(): "DOUBLE",
+        pa.bool_(): "BOOLEAN",
+        pa.date32(): "DATE",
+        pa.binary(): "BLOB",
+    }
+    return "TIMESTAMPTZ" if pa.types.is_timestamp(kind) else plain[kind]

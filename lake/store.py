@@ -1,0 +1,301 @@
+"""Reads and writes of the lake's Delta tables: the only module that touches their files.
+
+A lake is a folder or an object-store prefix with one Delta table per name in `schemas.TABLES`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date
+from typing import Any, TypeVar
+
+import polars as pl
+from deltalake import (
+    BloomFilterProperties,
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from lake import frames
+from lake.errors import ConflictError, LakeVersionError, UserError
+from lake.frames import Rows
+from lake.schemas import FORMAT, TABLES, Table
+
+_FORMAT_KEY = "rootlake.format"
+_ATTEMPTS = 20
+_T = TypeVar("_T")
+
+Partition = Mapping[str, str | date]
+Transactions = Mapping[str, int]
+
+
+class Lake:
+    """The tables under one root.
+
+    `root` is a local path or an object-store URL (s3://, gs://, az://…), `storage_options`
+    what deltalake takes for it. Nothing is read or made until a method needs it.
+    """
+
+    def __init__(
+        self, root: str | os.PathLike[str], storage_options: Mapping[str, str] | None = None
+    ) -> None:
+        text = os.fspath(root).rstrip("/") or "/"
+        self.root = text if "://" in text else os.path.abspath(os.path.expanduser(text))
+        self.storage_options = dict(storage_options or {})
+
+    def __repr__(self) -> str:
+        return f"Lake({self.root!r})"
+
+    # -- existence -------------------------------------------------------------------------
+
+    def exists(self) -> bool:
+        """Whether every table is there."""
+        return all(self._is_table(name) for name in TABLES)
+
+    def create(self) -> Lake:
+        """Make the tables that are not there yet, with their full schema; existing ones stay.
+
+        Raises LakeVersionError when a table was written by a newer rootlake, UserError when
+        the place cannot be written.
+        """
+        for table in TABLES.values():
+            if self._is_table(table.name):
+                self.open(table.name)
+                continue
+            self._make(table)
+        return self
+
+    def require(self) -> Lake:
+        """Itself, or UserError where there is no lake yet."""
+        if not self._is_table("raw_spans"):
+            raise UserError(
+                f"there is no lake at {self.root}; `rootlake demo` or `rootlake ingest` makes one,"
+                " --lake names another place."
+            )
+        for name in TABLES:
+            self.open(name)
+        return self
+
+    def _make(self, table: Table) -> None:
+        try:
+            DeltaTable.create(
+                self.uri(table.name),
+                table.schema,
+                mode="ignore",
+                partition_by=list(table.partition_by),
+                configuration={_FORMAT_KEY: str(FORMAT)},
+                storage_options=self.storage_options,
+                raise_if_key_not_exists=False,
+            )
+        except (OSError, DeltaError) as error:
+            raise UserError(
+                f"cannot make the table {self.uri(table.name)}: {_first_line(error)}"
+            ) from error
+
+    def _is_table(self, name: str) -> bool:
+        return DeltaTable.is_deltatable(self.uri(name), self.storage_options)
+
+    def uri(self, name: str) -> str:
+        """Where the table lies."""
+        return f"{self.root}/{table_of(name).name}"
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def open(self, name: str, version: int | None = None) -> DeltaTable:
+        """The Delta table, at a version or at its newest."""
+        try:
+            opened = DeltaTable(
+                self.uri(name), version=version, storage_options=self.storage_options
+            )
+        except TableNotFoundError as error:
+            raise UserError(
+                f"the lake at {self.root} has no table {name}; `rootlake ingest` makes it."
+            ) from error
+        except DeltaError as error:
+            raise LakeVersionError(
+                f"cannot read {self.uri(name)}: {_first_line(error)};"
+                " it may need a newer rootlake, or the version asked for is gone."
+            ) from error
+        found = opened.metadata().configuration.get(_FORMAT_KEY, str(FORMAT))
+        if not found.isdigit() or int(found) > FORMAT:
+            raise LakeVersionError(
+                f"the lake at {self.root} has format {found}, this rootlake reads up to {FORMAT};"
+                " upgrade rootlake. Nothing was changed."
+            )
+        return opened
+
+    def version(self, name: str) -> int:
+        """The table's newest version."""
+        return int(self.open(name).version())
+
+    def versions(self, *names: str) -> dict[str, int]:
+        """The newest version of each named table."""
+        return {name: self.version(name) for name in names}
+
+    def transactions(self, name: str, apps: Iterable[str]) -> dict[str, int]:
+        """The version last committed under each app transaction; -1 where it never was."""
+        opened = self.open(name)
+        found = {app: opened.transaction_version(app) for app in apps}
+        return {app: -1 if version is None else int(version) for app, version in found.items()}
+
+    def scan(self, name: str, version: int | None = None) -> pl.LazyFrame:
+        """The table as a polars LazyFrame in declared column order.
+
+        Filters on `date` prune partitions, others prune files by their statistics.
+        """
+        opened = self.open(name, version)
+        columns = table_of(name).schema.names
+        return pl.scan_delta(opened).select(columns)
+
+    def read(self, name: str) -> pl.DataFrame:
+        """The whole table; for the small ones."""
+        return self.scan(name).collect()
+
+    def days(self, name: str) -> list[date]:
+        """The days an event table holds rows of, in order."""
+        parts = self.open(name).partitions()
+        return sorted({date.fromisoformat(str(part["date"])) for part in parts})
+
+    def files(self, name: str, partition: Partition | None = None) -> list[str]:
+        """The data files that make up a table now, or one partition of it."""
+        where = _where(partition) if partition else None
+        return sorted(self.open(name).file_uris(file_pruning_predicate=where))
+
+    # -- writing ---------------------------------------------------------------------------
+
+    def append(self, name: str, rows: Rows, transactions: Transactions | None = None) -> bool:
+        """Add rows in one commit; False, and nothing written, if that batch landed before.
+
+        `transactions` maps app ids to versions; a batch counts as landed when every one of
+        its app ids is at that version or beyond. Raises SchemaError before anything is
+        written, ConflictError when other writers keep winning.
+        """
+        frame = frames.fit(table_of(name), rows)
+
+        def commit(opened: DeltaTable) -> bool:
+            if transactions and _landed(opened, transactions):
+                return False
+            self._write(name, opened, frame, transactions, mode="append")
+            return True
+
+        return self._retry(name, commit)
+
+    def replace(
+        self,
+        name: str,
+        partition: Partition,
+        rows: Rows,
+        transactions: Transactions | None = None,
+    ) -> None:
+        """Put `rows` in the place of everything a partition holds, in one commit.
+
+        A reader sees all of the old or all of the new. Rows outside the partition raise
+        SchemaError.
+        """
+        frame = frames.fit(table_of(name), rows)
+        _check_inside(name, partition, frame)
+        where = _where(partition)
+
+        def commit(opened: DeltaTable) -> None:
+            self._write(name, opened, frame, transactions, mode="overwrite", predicate=where)
+
+        self._retry(name, commit)
+
+    def replace_day(
+        self, name: str, day: date, rows: Rows, transactions: Transactions | None = None
+    ) -> None:
+        """Put `rows` in the place of one day of an event table, in one commit."""
+        self.replace(name, {"date": day}, rows, transactions)
+
+    def update(self, name: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> bool:
+        """Rewrite a small table by a pure function of its rows, in one commit.
+
+        False, and no commit, when the function changes nothing. Run again from the newest
+        rows when another writer came in between.
+        """
+
+        def commit(opened: DeltaTable) -> bool:
+            columns = table_of(name).schema.names
+            before = frames.fit(table_of(name), pl.scan_delta(opened).select(columns).collect())
+            after = frames.fit(table_of(name), change(before))
+            if after.equals(before):
+                return False
+            self._write(name, opened, after, None, mode="overwrite")
+            return True
+
+        return self._retry(name, commit)
+
+    def _write(
+        self,
+        name: str,
+        opened: DeltaTable,
+        frame: pl.DataFrame,
+        transactions: Transactions | None,
+        **how: Any,
+    ) -> None:
+        """One commit through the handle that was looked at, so a racing writer is noticed."""
+        marks = [Transaction(app, version) for app, version in (transactions or {}).items()]
+        write_deltalake(
+            opened,
+            frame.to_arrow(),
+            writer_properties=_writer(table_of(name)),
+            commit_properties=CommitProperties(app_transactions=marks or None),
+            **how,
+        )
+
+    def _retry(self, name: str, commit: Callable[[DeltaTable], _T]) -> _T:
+        for _ in range(_ATTEMPTS):
+            try:
+                return commit(self.open(name))
+            except CommitFailedError:
+                continue
+        raise ConflictError(
+            f"other writers kept changing {self.uri(name)}; nothing was written, try again."
+        )
+
+
+def table_of(name: str) -> Table:
+    """The declaration of a table; UserError for a name there is none of."""
+    try:
+        return TABLES[name]
+    except KeyError:
+        raise UserError(f"there is no table {name!r}; there are {', '.join(TABLES)}.") from None
+
+
+def _landed(opened: DeltaTable, transactions: Transactions) -> bool:
+    found = {app: opened.transaction_version(app) for app in transactions}
+    return all(have is not None and have >= transactions[app] for app, have in found.items())
+
+
+def _check_inside(name: str, partition: Partition, frame: pl.DataFrame) -> None:
+    inside = pl.all_horizontal(pl.col(key) == value for key, value in partition.items())
+    strays = frame.filter(~inside.fill_null(value=False)).height
+    if strays:
+        where = ", ".join(f"{key}={value}" for key, value in partition.items())
+        raise UserError(f"{strays} rows lie outside the partition {where} of {name}; not written.")
+
+
+def _writer(table: Table) -> WriterProperties:
+    bloom = ColumnProperties(
+        bloom_filter_properties=BloomFilterProperties(set_bloom_filter_enabled=True, fpp=0.01)
+    )
+    return WriterProperties(
+        compression="ZSTD",
+        compression_level=1,
+        column_properties=dict.fromkeys(table.bloom, bloom),
+    )
+
+
+def _where(partition: Partition) -> str:
+    quoted = {key: str(value).replace("'", "''") for key, value in partition.items()}
+    return " AND ".join(f"{key} = '{value}'" for key, value in quoted.items())
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

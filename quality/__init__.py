@@ -1,0 +1,1 @@
+"""Raw tables into clean ones: one file per repair, every change audited."""

@@ -1,0 +1,1 @@
+"""Clean tables into a diagnosis, its evidence, a fix and a memory."""
