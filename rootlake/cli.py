@@ -1,0 +1,97 @@
+"""The command line. Nothing heavy is imported until a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from lake.errors import UserError
+from rootlake import __version__
+from rootlake.context import Context
+
+COMMANDS = (
+    "demo",
+    "ingest",
+    "repair",
+    "status",
+    "detect",
+    "diagnose",
+    "report",
+    "fix",
+    "ask",
+    "cases",
+    "sql",
+)
+LOOK = 3  # exit code with --strict: done, but something needs a look
+_TOP = """An observability lakehouse that keeps its own data right, and finds the root cause.
+
+example:
+  rootlake demo
+  rootlake ingest jaeger traces/ && rootlake repair && rootlake detect
+  rootlake diagnose --at 2025-03-11T14:07Z"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code: 0 done, 1 failed, 2 wrong usage, 3 needs a look."""
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.run(Context(arguments)))
+    except UserError as error:
+        print(f"rootlake: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("rootlake: interrupted; what landed stays, run it again to go on.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """An error that shows the one line that matters, not the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"rootlake: {message}; `{self.prog} --help` shows how.\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; global options stand before or after the command."""
+    top = _Parser("rootlake", description=_TOP, formatter_class=argparse.RawTextHelpFormatter)
+    top.add_argument("--version", action="version", version=f"rootlake {__version__}")
+    _add_globals(top, default=None)
+    commands = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    for name in COMMANDS:
+        module = import_module(f"rootlake.commands.{name}")
+        about = module.__doc__ or ""
+        one = commands.add_parser(
+            name,
+            help=about.splitlines()[0],
+            description=about,
+            formatter_class=argparse.RawTextHelpFormatter,
+        )
+        _add_globals(one, default=argparse.SUPPRESS)
+        module.add(one)
+        one.set_defaults(run=module.run)
+    return top
+
+
+def _add_globals(one: argparse.ArgumentParser, default: object) -> None:
+    group = one.add_argument_group("global options")
+    flag = default is not None
+    group.add_argument("--lake", metavar="PATH_OR_URL", default=default, help="where the lake is")
+    group.add_argument(
+        "--config", metavar="FILE", default=default, help="settings (default: rootlake.toml)"
+    )
+    for name, text in (
+        ("--json", "JSON alone on standard output"),
+        ("--strict", "exit 3 when something needs a look"),
+    ):
+        group.add_argument(name, action="store_true", default=default if flag else False, help=text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""What every command is given: the lake, the settings, and where to write."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from lake import Lake
+    from rca.workspace import Workspace
+    from rootlake.config import Config
+
+
+class Context:
+    """One run of the command line. Heavy parts are made when first asked for."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.json: bool = getattr(arguments, "json", False)
+        self.strict: bool = getattr(arguments, "strict", False)
+
+    @cached_property
+    def config(self) -> Config:
+        from rootlake.config import load
+
+        return load(getattr(self.arguments, "config", None))
+
+    @cached_property
+    def lake(self) -> Lake:
+        from lake import Lake
+
+        place = getattr(self.arguments, "lake", None) or self.config.lake
+        return Lake(place, self.config.storage_options)
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        from pathlib import Path
+
+        from rca.workspace import Workspace
+
+        seen = self.config.workspace
+        return Workspace(
+            self.lake,
+            kubernetes=tuple(Path(place) for place in seen.kubernetes),
+            repositories=tuple(Path(place) for place in seen.repositories),
+            prometheus=seen.prometheus,
+        )
+
+    @cached_property
+    def out(self) -> Console:
+        """For people; on standard error when machines read standard output."""
+        return _console(stderr=self.json)
+
+    @cached_property
+    def err(self) -> Console:
+        return _console(stderr=True)
+
+    def answer(self, value: Any) -> None:
+        """One JSON value, alone on standard output."""
+        json.dump(value, sys.stdout, ensure_ascii=False, indent=1, default=str)
+        sys.stdout.write("\n")
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Callable[[str], None]]:
+        """A line that says what is going on, on a terminal; nothing in a log."""
+        if not self.err.is_terminal:
+            yield lambda _text: None
+            return
+        from rich.markup import escape
+
+        with self.err.status(title) as status:
+            yield lambda text: status.update(f"{title}  [dim]{escape(text)}[/dim]")
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)

@@ -1,0 +1,154 @@
+"""Results as tables for a terminal. Everything that comes from telemetry is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+
+def rows(console: Console, names: Sequence[str], values: Sequence[Sequence[Any]]) -> None:
+    """A plain table; numbers stand right."""
+    table = _table()
+    for index, name in enumerate(names):
+        numeric = bool(values) and all(_is_number(row[index]) for row in values)
+        table.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
+    for row in values:
+        table.add_row(*(Text(cell(value)) for value in row))
+    console.print(table)
+
+
+def cell(value: Any) -> str:
+    """A value as a person reads it."""
+    if value is None:
+        return "–"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1e6 else f"{value:,.0f}"
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    text = str(value)
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def records(console: Console, found: Sequence[Mapping[str, Any]], *, whole: bool) -> None:
+    """Cases: whole ones line by line, lists as a table."""
+    if not found:
+        console.print("[dim]nothing found[/dim]")
+        return
+    if whole:
+        for record in found:
+            rows(console, ["", ""], [[key, value] for key, value in record.items()])
+        return
+    shown = [
+        key for key in ("case_id", "score", "title", "root_cause", "verified") if key in found[0]
+    ]
+    rows(console, shown, [[record[key] for key in shown] for record in found])
+
+
+def incidents(console: Console, found: pl.DataFrame) -> None:
+    """Incidents in the order they opened, and what to type next."""
+    if not found.height:
+        console.print("no incident found")
+        return
+    shown = ["incident_id", "onset", "service", "severity", "status", "trigger"]
+    rows(console, shown, found.sort("opened_at").select(shown).rows())
+    console.print(f"\n[dim]next:[/dim] rootlake diagnose {escape(found['incident_id'][0])}")
+
+
+def repair_summary(console: Console, summary: Mapping[str, Any]) -> None:
+    """What a repair did: days, rows, and the changes per rule."""
+    days = summary["days"]
+    if not days:
+        console.print("nothing new to repair")
+        return
+    console.print(f"repaired {len(days)} day(s): {', '.join(str(day) for day in days)}")
+    if summary.get("rules"):
+        rows(console, ["rule", "rows changed"], list(summary["rules"].items()))
+
+
+def lake_status(console: Console, found: Mapping[str, Any]) -> None:
+    """Tables, the account of rows, faults."""
+    console.print(f"[bold]{escape(found['lake'])}[/bold]\n")
+    names = ["table", "rows", "files", "size", "days", "version", "newest"]
+    held = [one for one in found["tables"] if one["rows"]]
+    body = [
+        [
+            t["table"],
+            f"{t['rows']:,}",
+            t["files"],
+            _size(t["bytes"]),
+            t["days"],
+            t["version"],
+            t["newest"],
+        ]
+        for t in held
+    ]
+    rows(console, names, body)
+    empty = [one["table"] for one in found["tables"] if not one["rows"]]
+    if empty:
+        console.print(f"[dim]empty: {', '.join(empty)}[/dim]")
+    _account(console, found["account"])
+    if found["scorecard"]:
+        console.print("\n[bold]faults found[/bold]")
+        names = ["table", "check", "rows", "faulty", "repaired", "quarantined"]
+        rows(console, names, [list(one.values()) for one in found["scorecard"]])
+
+
+def _account(console: Console, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Every record accounted for: in = raw + quarantined, raw = clean + merged + joined + …"""
+    if not lines:
+        return
+    console.print(
+        "\n[bold]account[/bold]  [dim]delivered = raw + refused;"
+        " raw = clean + merged + joined + quarantined[/dim]"
+    )
+    table = _table()
+    for name in lines[0]:
+        table.add_column(name.replace("_", " "), justify="left" if name == "table" else "right")
+    for line in lines:
+        good = "[green]yes[/green]" if line["balanced"] else "[red]NO[/red]"
+        table.add_row(
+            *(
+                good
+                if key == "balanced"
+                else f"{value:,}"
+                if isinstance(value, int)
+                else cell(value)
+                for key, value in line.items()
+            )
+        )
+    console.print(table)
+
+
+def answered(console: Console, answer: Mapping[str, Any]) -> None:
+    """The agent's answer, and the steps it took."""
+    for step in answer.get("steps", ()):
+        console.print(Text(f"· {step['tool']}  {step['summary']}"), style="dim")
+    console.print()
+    console.print(Text(str(answer["text"])))
+    console.print(Text(f"\nmodel: {answer['model']}"), style="dim")
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _size(count: int) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count = count / 1000  # type: ignore[assignment]
+    return f"{count:.1f} TB"
