@@ -16,11 +16,11 @@ def moment(text: str, now: datetime | None = None) -> datetime:
     Raises UserError for anything else.
     """
     age = re.fullmatch(r"(\d+)([smhdw])", text.strip())
-    if age:
-        return (now or datetime.now(UTC)) - timedelta(**{_UNITS[age[2]]: int(age[1])})
     try:
+        if age:
+            return (now or datetime.now(UTC)) - timedelta(**{_UNITS[age[2]]: int(age[1])})
         read = datetime.fromisoformat(text.strip())
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UserError(
             f"{text!r} is no time; write 2025-03-11T14:05Z, 2025-03-11, or an age such as 2h."
         ) from None

@@ -1,0 +1,137 @@
+"""The command line answers quickly, explains itself, and never shows a bare traceback."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+from deltalake import DeltaTable
+
+from lake import Lake
+from rootlake.cli import COMMANDS, parser
+
+from .conftest import rootlake
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, rootlake.cli; rootlake.cli.parser(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"polars", "pyarrow", "duckdb", "deltalake", "langchain", "numpy", "pydantic", "rich"}
+    assert not heavy & set(done.stdout.split())
+
+
+def test_help_answers_at_once() -> None:
+    times = []
+    for _ in range(5):
+        began = perf_counter()
+        assert rootlake("--help").returncode == 0
+        times.append(perf_counter() - began)
+    assert min(times) < 0.3
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_an_example(command: str) -> None:
+    done = rootlake(command, "--help")
+    assert done.returncode == 0
+    assert f"example:\n  rootlake {command}" in done.stdout
+
+
+def test_global_options_stand_before_or_after_the_command() -> None:
+    before = parser().parse_args(["--lake", "x", "--json", "status"])
+    after = parser().parse_args(["status", "--lake", "x", "--json"])
+    assert (before.lake, before.json) == (after.lake, after.json) == ("x", True)
+    assert parser().parse_args(["status"]).json is False
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nosuch"], "invalid choice: 'nosuch'"),
+        (["ingest", "jaeger"], "required: PLACE"),
+        (["ingest", "zipkin", "x"], "invalid choice: 'zipkin'"),
+        ([], "required: COMMAND"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(words: list[str], says: str) -> None:
+    done = rootlake(*words)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def one_clear_sentence(done: subprocess.CompletedProcess[str], *says: str) -> None:
+    assert done.returncode in {1, 2}, done.stdout
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for text in says:
+        assert text in done.stderr
+
+
+def test_input_that_cannot_be_read_leaves_no_lake(tmp_path: Path) -> None:
+    where = tmp_path / "lake"
+    cut = tmp_path / "cut.json"
+    cut.write_text('{"data": [{"traceID": "ab", "spans": [')
+    zipped = tmp_path / "cut.json.gz"
+    zipped.write_bytes(gzip.compress(b'{"data": []}')[:-9])
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    odd = tmp_path / "picture.json"
+    odd.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+    ingest = ["--lake", where, "ingest"]
+    one_clear_sentence(rootlake(*ingest, "jaeger", cut), "cut.json")
+    one_clear_sentence(rootlake(*ingest, "jaeger", zipped), "cut.json.gz")
+    one_clear_sentence(rootlake(*ingest, "jaeger", nothing), "nothing")
+    one_clear_sentence(rootlake(*ingest, "jaeger", odd), "picture.json")
+    one_clear_sentence(rootlake(*ingest, "sentry", cut), "cut.json")
+    one_clear_sentence(rootlake(*ingest, "prometheus", odd), "picture.json")
+    one_clear_sentence(rootlake(*ingest, "logs", nothing), "nothing")
+    one_clear_sentence(rootlake(*ingest, "git", nothing), "nothing")
+    one_clear_sentence(rootlake(*ingest, "jaeger", tmp_path / "absent"), "absent")
+    one_clear_sentence(rootlake(*ingest, "prometheus", "http://127.0.0.1:9"), "127.0.0.1:9")
+    one_clear_sentence(rootlake(*ingest, "prometheus", "http://["), "http://[")
+    assert not where.exists()
+
+
+@pytest.mark.parametrize("command", ["status", "repair", "detect", "diagnose --at 2025-03-11"])
+def test_no_lake_is_one_clear_sentence(tmp_path: Path, command: str) -> None:
+    done = rootlake("--lake", tmp_path / "absent", *command.split())
+    one_clear_sentence(done, "there is no lake at")
+
+
+def test_a_lake_of_a_newer_version_is_left_untouched(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake").create()
+    table = DeltaTable(lake.uri("raw_spans"))
+    table.alter.set_table_properties({"rootlake.format": "99"}, raise_if_not_exists=False)
+    before = sorted(path.name for path in Path(lake.root).rglob("*"))
+    trace = tmp_path / "trace.json"
+    trace.write_text(json.dumps({"data": []}))
+    for words in (["status"], ["repair"], ["ingest", "jaeger", trace]):
+        one_clear_sentence(rootlake("--lake", lake.root, *words), "format 99", "upgrade")
+    assert sorted(path.name for path in Path(lake.root).rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("lake = 7", "lake = 7"),
+        ("lak = 'x'", "no setting 'lak'"),
+        ("[workspace]\nprometheus = 1", "workspace.prometheus = 1"),
+        ("lake = ", "not TOML"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "rootlake.toml"
+    file.write_text(text)
+    one_clear_sentence(rootlake("--config", file, "status"), says)
+
+
+def test_paths_in_the_settings_are_read_from_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "rootlake.toml").write_text('lake = "here"\n')
+    Lake(tmp_path / "here").create()
+    done = rootlake("--config", tmp_path / "rootlake.toml", "status", "--json")
+    assert json.loads(done.stdout)["lake"] == str(tmp_path / "here")
