@@ -1,0 +1,49 @@
+"""Files as sources: found in order, read whole, `.gz` undone."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from lake import UserError
+
+
+def files(target: str, *suffixes: str) -> list[Path]:
+    """The file itself, or all files below a folder with one of the suffixes (`.gz` too).
+
+    Raises UserError when there is nothing there, or nothing of that kind.
+    """
+    path = Path(target).expanduser()
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"there is no file or folder {target}.")
+    wanted = {end for suffix in suffixes for end in (suffix, f"{suffix}.gz")}
+    found = sorted(
+        one for one in path.rglob("*") if one.is_file() and any(map(one.name.endswith, wanted))
+    )
+    if not found:
+        kinds = ", ".join(suffixes)
+        raise UserError(f"the folder {target} holds no file of the kind {kinds} (or .gz of it).")
+    return found
+
+
+def content(path: Path) -> bytes:
+    """A file's bytes, unzipped. Raises UserError for a cut or unreadable file."""
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(
+            f"{path} is a damaged or cut gzip file ({error}); fetch it again."
+        ) from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}.") from error
+
+
+def contents(target: str, *suffixes: str) -> Iterator[tuple[Path, bytes]]:
+    """Every file below a target with its content, one at a time."""
+    for path in files(target, *suffixes):
+        yield path, content(path)

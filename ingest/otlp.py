@@ -1,0 +1,190 @@
+"""OTLP JSON into `raw_spans`: the collector's file exporter, and Jaeger's API v3.
+
+One object, or one object per line. Attributes stay the JSON text they came as.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from ingest import files
+from ingest.batch import Batch, Piece, Place, Request, content_id
+from ingest.spans import Origin, frame, origin_of
+from lake import Lake, UserError
+
+Raw = msgspec.Raw
+_EMPTY = Raw(b"")
+_KINDS = (None, "internal", "server", "client", "producer", "consumer")
+_CODES = ("unset", "ok", "error")
+
+
+class Value(msgspec.Struct, rename="camel", frozen=True):
+    string_value: str | None = None
+    int_value: int | str | None = None
+    bool_value: bool | None = None
+    double_value: float | None = None
+
+
+class Attribute(msgspec.Struct):
+    key: str = ""
+    value: Value = Value()
+
+
+class Status(msgspec.Struct, frozen=True):
+    code: int | str = 0
+    message: str = ""
+
+
+class Span(msgspec.Struct, rename="camel"):
+    trace_id: str = ""
+    span_id: str = ""
+    parent_span_id: str = ""
+    name: str = ""
+    kind: int | str = 0
+    start_time_unix_nano: int | str = 0
+    end_time_unix_nano: int | str = 0
+    attributes: Raw = _EMPTY
+    events: Raw = _EMPTY
+    links: Raw = _EMPTY
+    status: Status = Status()
+
+
+class Scope(msgspec.Struct):
+    spans: list[Span] = []
+
+
+class Resource(msgspec.Struct, frozen=True):
+    attributes: Raw = _EMPTY
+
+
+class ResourceSpans(msgspec.Struct, rename="camel"):
+    resource: Resource = Resource()
+    scope_spans: list[Scope] = []
+
+
+class Export(msgspec.Struct, rename="camel"):
+    resource_spans: list[ResourceSpans] = []
+    result: _Result | None = None
+
+
+class _Result(msgspec.Struct, rename="camel"):
+    resource_spans: list[ResourceSpans] = []
+
+
+def pieces(request: Request, _lake: Lake) -> Iterator[Piece]:
+    """One piece per file."""
+    for path, content in files.contents(request.target, ".json", ".jsonl"):
+        work = partial(decode, content, request.place, str(path))
+        yield Piece("raw_spans", "otlp", content_id(content), 1, work, str(path))
+
+
+def decode(content: bytes, place: Place, origin: str) -> Batch:
+    """The spans of one export. Raises UserError for what is not OTLP JSON, or is cut."""
+    decoder = msgspec.json.Decoder(Export)
+    try:
+        try:
+            found = [decoder.decode(content)]
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            found = decoder.decode_lines(content)
+    except msgspec.DecodeError as error:
+        raise UserError(f"{origin} is cut or not OTLP JSON: {error}.") from error
+    groups = [
+        group
+        for one in found
+        for group in (*one.resource_spans, *(one.result.resource_spans if one.result else ()))
+    ]
+    if not groups:
+        raise UserError(f"{origin} holds no resourceSpans; is it another signal's export?")
+    rows = _frame(groups, place)
+    return Batch(rows, rows.height)
+
+
+def _frame(groups: list[ResourceSpans], place: Place) -> pl.DataFrame:
+    spans = [span for group in groups for scope in group.scope_spans for span in scope.spans]
+    owners: list[Origin] = []
+    for group in groups:
+        tags = _tags(group.resource.attributes)
+        service = tags.get("service.name")
+        origin = origin_of(service, tags, _text(group.resource.attributes), place)
+        owners += [origin] * sum(len(scope.spans) for scope in group.scope_spans)
+    starts = [_nanos(span.start_time_unix_nano) for span in spans]
+    ends = [_nanos(span.end_time_unix_nano) for span in spans]
+    return frame(
+        owners,
+        {
+            "trace_id": [_hex(span.trace_id, 16) for span in spans],
+            "span_id": [_hex(span.span_id, 8) for span in spans],
+            "parent_span_id": [_hex(span.parent_span_id, 8) or None for span in spans],
+            "operation": [span.name for span in spans],
+            "kind": [_kind(span.kind) for span in spans],
+            "start": starts,
+            "duration": [
+                None if end is None or start is None else end - start
+                for start, end in zip(starts, ends, strict=True)
+            ],
+            "status": [_status(span.status.code) for span in spans],
+            "attributes": [_text(span.attributes) for span in spans],
+            "events": [_text(span.events) for span in spans],
+            "links": [_text(span.links) for span in spans],
+        },
+        "ns",
+    )
+
+
+def _hex(text: str, size: int) -> str:
+    """The id as hex: some exporters write protobuf's base64, whose length tells it apart."""
+    if len(text) != -(-size // 3) * 4:
+        return text
+    try:
+        return base64.b64decode(text, validate=True).hex()
+    except binascii.Error:
+        return text
+
+
+def _nanos(value: int | str) -> int | None:
+    try:
+        return int(value)
+    except ValueError:
+        return None
+
+
+def _kind(value: int | str) -> str | None:
+    if isinstance(value, str):
+        return value.removeprefix("SPAN_KIND_").lower() or None
+    return _KINDS[value] if 0 <= value < len(_KINDS) else None
+
+
+def _status(value: int | str) -> str:
+    if isinstance(value, str):
+        return value.removeprefix("STATUS_CODE_").lower() or "unset"
+    return _CODES[value] if 0 <= value < len(_CODES) else "unset"
+
+
+def _text(raw: Raw) -> str | None:
+    text = bytes(raw)
+    return None if len(text) <= 2 or text == b"null" else text.decode()
+
+
+def _tags(raw: Raw) -> dict[str, Any]:
+    text = bytes(raw)
+    if len(text) <= 2:
+        return {}
+    try:
+        found = msgspec.json.decode(text, type=list[Attribute])
+    except msgspec.DecodeError:
+        return {}
+    return {one.key: _plain(one.value) for one in found}
+
+
+def _plain(value: Value) -> Any:
+    values = (value.string_value, value.int_value, value.bool_value, value.double_value)
+    return next((one for one in values if one is not None), None)
