@@ -22,12 +22,14 @@ class Batch:
     records   what the source delivered, counted in its own unit (spans, samples, lines)
     rejected  records that could not become rows, whole: (reason, raw_row)
     series    the `series` rows that samples refer to, if any
+    exemplars rows of `exemplars` without date, if any
     """
 
     rows: pl.DataFrame
     records: int
     rejected: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECTED))
     series: pl.DataFrame | None = None
+    exemplars: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)

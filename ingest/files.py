@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,9 @@ from lake import UserError
 
 
 def files(target: str, *suffixes: str) -> list[Path]:
-    """The file itself, or all files below a folder with one of the suffixes (`.gz` too).
+    """The file itself, or all files below a folder with one of the suffixes.
+
+    `.gz` and a rotated file's date (`0.log.20250311-140000.gz`) may follow the suffix.
 
     Raises UserError when there is nothing there, or nothing of that kind.
     """
@@ -20,10 +23,8 @@ def files(target: str, *suffixes: str) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UserError(f"there is no file or folder {target}.")
-    wanted = {end for suffix in suffixes for end in (suffix, f"{suffix}.gz")}
-    found = sorted(
-        one for one in path.rglob("*") if one.is_file() and any(map(one.name.endswith, wanted))
-    )
+    wanted = re.compile(rf"({'|'.join(map(re.escape, suffixes))})(\.[0-9-]+)?(\.gz)?$")
+    found = sorted(one for one in path.rglob("*") if wanted.search(one.name) and one.is_file())
     if not found:
         kinds = ", ".join(suffixes)
         raise UserError(f"the folder {target} holds no file of the kind {kinds} (or .gz of it).")
@@ -47,3 +48,11 @@ def contents(target: str, *suffixes: str) -> Iterator[tuple[Path, bytes]]:
     """Every file below a target with its content, one at a time."""
     for path in files(target, *suffixes):
         yield path, content(path)
+
+
+def text(path: Path, data: bytes) -> str:
+    """The bytes as UTF-8. Raises UserError for a file that is not text."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error.reason} at {error.start}.") from error

@@ -71,6 +71,8 @@ def _commit(lake: Lake, reads: Sequence[Read]) -> None:
         _append(lake, "quarantine", mine, _rejected, now)
         _append(lake, "scorecard", mine, _received, now)
         _merge_series(lake, [batch.series for _, batch in mine if batch.series is not None])
+        shown = [(piece, batch) for piece, batch in mine if batch.exemplars is not None]
+        _append(lake, "exemplars", shown, _exemplars, now)
         _append(lake, table, mine, delivered, now)
 
 
@@ -87,11 +89,21 @@ def _append(
     if not fresh:
         return
     rows = pl.concat([rows_of(piece, batch, now) for piece, batch in fresh])
+    if table == "changes":
+        rows = _unknown_changes(lake, rows)
     marks: dict[str, int] = {}
     for piece, _ in fresh:
         marks[piece.app] = max(piece.number, marks.get(piece.app, 0))
-    if rows.height or TABLES[table].name.startswith("raw_"):
+    if rows.height or table == fresh[0][0].table:
         lake.append(table, rows, marks)
+
+
+def _unknown_changes(lake: Lake, rows: pl.DataFrame) -> pl.DataFrame:
+    """The changes that are not in the table yet: a repository is read whole every time."""
+    same = ["ts", "kind", "service", "ref"]
+    known = lake.scan("changes").select(same).collect()
+    fresh = rows.unique(same, keep="first", maintain_order=True)
+    return fresh.join(known, on=same, how="anti", nulls_equal=True, maintain_order="left")
 
 
 def delivered(piece: Piece, batch: Batch, now: datetime) -> pl.DataFrame:
@@ -99,6 +111,8 @@ def delivered(piece: Piece, batch: Batch, now: datetime) -> pl.DataFrame:
     rows = batch.rows
     if "arrival" not in rows.columns:
         rows = rows.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("arrival"))
+    missing = [name for name in ("cluster", "namespace", "environment") if name not in rows.columns]
+    rows = rows.with_columns(pl.lit(None, pl.String).alias(name) for name in missing)
     rows = rows.with_columns(
         pl.lit(piece.source).alias("source"),
         pl.lit(f"{piece.batch}.{piece.number}").alias("batch"),
@@ -134,6 +148,12 @@ def _rejected(piece: Piece, batch: Batch, now: datetime) -> pl.DataFrame:
         pl.lit(f"ingest/{piece.app}").alias("run_id"),
         pl.lit(now).cast(pl.Datetime("us", "UTC")).alias("recorded_at"),
     )
+
+
+def _exemplars(_piece: Piece, batch: Batch, now: datetime) -> pl.DataFrame:
+    assert batch.exemplars is not None
+    rows = batch.exemplars.with_columns(event_day(pl.col("ts"), now).alias("date"))
+    return rows.select(TABLES["exemplars"].schema.names)
 
 
 def _received(piece: Piece, batch: Batch, now: datetime) -> pl.DataFrame:
