@@ -1,0 +1,52 @@
+"""Every record accounted for, from the source to the clean table."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from lake import Lake
+from quality.stages import STAGES
+
+COLUMNS = (
+    "table",
+    "delivered",
+    "refused",
+    "raw",
+    "clean",
+    "merged",
+    "joined",
+    "quarantined",
+    "balanced",
+)
+
+
+def account(lake: Lake) -> pl.DataFrame:
+    """One row per clean table.
+
+    delivered = refused at ingest + raw, and raw = clean + merged + joined + quarantined, or
+    `balanced` is false (as it is between an ingest and the next repair).
+    """
+    score = lake.scan("scorecard").group_by("table_name", "check_name").agg(pl.col("rows").sum())
+    counted = {(table, check): rows for table, check, rows in score.collect().rows()}
+    held = lake.scan("quarantine").group_by("table_name").agg(pl.len()).collect()
+    quarantine = dict(held.rows())
+    rows = []
+    for stage in STAGES:
+        line = {
+            "table": stage.clean,
+            "delivered": counted.get((stage.raw, "received"), 0),
+            "refused": quarantine.get(stage.raw, 0),
+            "raw": _count(lake, stage.raw),
+            "clean": _count(lake, stage.clean),
+            "merged": counted.get((stage.clean, "duplicates_merged"), 0),
+            "joined": counted.get((stage.clean, "partials_joined"), 0),
+            "quarantined": quarantine.get(stage.clean, 0),
+        }
+        parts = line["clean"] + line["merged"] + line["joined"] + line["quarantined"]
+        whole = line["delivered"] == line["refused"] + line["raw"]
+        rows.append({**line, "balanced": whole and line["raw"] == parts})
+    return pl.DataFrame(rows, schema_overrides={"table": pl.String}).select(COLUMNS)
+
+
+def _count(lake: Lake, name: str) -> int:
+    return int(lake.scan(name).select(pl.len()).collect().item())

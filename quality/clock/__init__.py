@@ -1,0 +1,1 @@
+"""Clocks of hosts, solved jointly from all synchronous calls between them."""

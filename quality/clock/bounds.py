@@ -1,0 +1,99 @@
+"""What calls say of clocks: with θ = clock(callee) − clock(caller),
+callee.end − caller.end ≤ θ ≤ callee.start − caller.start; asynchronous calls give the upper bound.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+SLOT = 10_000_000_000  # ns: bounds are gathered per pair of hosts in slots of this length
+TOLERANCE = 20_000  # ns beyond a bound that still count as the clock being right
+TRIM = 0.002  # the share of a slot's calls whose bounds may be wrong (mislabelled, damaged)
+KEYS = ["caller", "callee", "slot"]
+
+
+def owner() -> pl.Expr:
+    """Whose clock a row's times are of: the host, else the service."""
+    return pl.coalesce("host", "service")
+
+
+def calls(spans: pl.DataFrame) -> pl.DataFrame:
+    """Calls between hosts: caller, callee, at (ns), low (null when asynchronous), high (ns).
+
+    A time given in whole milliseconds may lie anywhere in its millisecond, and the bounds are
+    widened by that much.
+    """
+    sound = (
+        pl.col("trace_id").is_not_null()
+        & (pl.col("duration_ns") >= 0)
+        & (pl.col("faults").list.len() == 0)
+    )
+    grain = pl.when(pl.col("start_ns") % 1_000_000 == 0).then(1_000_000).otherwise(1_000)
+    side = spans.filter(sound & pl.col("start_ns").is_not_null()).select(
+        "trace_id",
+        "span_id",
+        "parent_span_id",
+        "kind",
+        owner().alias("owner"),
+        "start_ns",
+        pl.col("duration_ns").alias("length"),
+        grain.alias("grain"),
+    )
+    caller = side.select(
+        "trace_id",
+        "kind",
+        "owner",
+        "start_ns",
+        "length",
+        "grain",
+        parent_span_id="span_id",
+    )
+    both = side.filter(pl.col("parent_span_id").is_not_null()).join(
+        caller, on=["trace_id", "parent_span_id"], suffix="_of_caller"
+    )
+    both = both.filter(pl.col("owner") != pl.col("owner_of_caller"))
+    doubt = pl.col("grain") + pl.col("grain_of_caller")
+    early = pl.col("start_ns") - pl.col("start_ns_of_caller")
+    late = early + pl.col("length") - pl.col("length_of_caller")
+    waits = (
+        (pl.col("kind").fill_null("") != "consumer")
+        & (pl.col("kind_of_caller").fill_null("") != "producer")
+        & (pl.col("length") <= pl.col("length_of_caller"))
+    )
+    return both.select(
+        caller="owner_of_caller",
+        callee="owner",
+        at="start_ns_of_caller",
+        low=pl.when(waits).then(late - doubt),
+        high=early + doubt,
+    )
+
+
+def gather(found: pl.DataFrame) -> pl.DataFrame:
+    """The tightest bounds of each pair and slot: caller, callee, at, low, high, calls, and how
+    many calls are `against` the two clocks being equal.
+
+    A pair's calls in the other direction are turned around, so that each pair stands once.
+    """
+    turn = pl.col("caller") > pl.col("callee")
+    one_way = found.select(
+        pl.when(turn).then("callee").otherwise("caller").alias("caller"),
+        pl.when(turn).then("caller").otherwise("callee").alias("callee"),
+        "at",
+        pl.when(turn).then(-pl.col("high")).otherwise("low").alias("low"),
+        pl.when(turn).then(-pl.col("low")).otherwise("high").alias("high"),
+    )
+    against = (pl.col("low") > TOLERANCE) | (pl.col("high") < -TOLERANCE)
+    skip = (pl.len() * TRIM).floor().cast(pl.Int64)
+    return (
+        one_way.with_columns(slot=pl.col("at") // SLOT)
+        .group_by(KEYS)
+        .agg(
+            pl.col("at").median().cast(pl.Int64),
+            pl.col("low").drop_nulls().sort(descending=True).get(skip, null_on_oob=True),
+            pl.col("high").drop_nulls().sort().get(skip, null_on_oob=True),
+            pl.len().alias("calls"),
+            against.fill_null(value=False).sum().alias("against"),
+        )
+        .sort(KEYS)
+    )

@@ -1,0 +1,1 @@
+"""The repairs, one file each: pure functions over the working frame of `quality.frame`."""

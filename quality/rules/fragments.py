@@ -1,0 +1,88 @@
+"""Where a piece of a trace belongs, by parent links: what `id_missing`, `id_truncated`,
+`id_corrupt` and `trace_split` share.
+
+A fragment is all rows of one trace id; each row without a trace id is one of its own.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+HOUR = 3_600_000_000_000
+
+
+def links(spans: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of fragments that a parent link joins: (fragment, other, up).
+
+    Only links whose parent is missing in the child's own fragment, and is found in exactly one
+    other; `up` says that the fragment holds the child. Every pair stands both ways.
+    """
+    rows = spans.select(
+        "row", "trace_id", "span_id", "parent_span_id", "start_ns", fragment().alias("fragment")
+    )
+    own = rows.select("fragment", parent_span_id="span_id").unique()
+    stray = rows.filter(pl.col("parent_span_id").is_not_null()).join(
+        own, on=["fragment", "parent_span_id"], how="anti"
+    )
+    parents = (
+        rows.filter(pl.col("span_id").is_in(stray["parent_span_id"].unique().implode()))
+        .group_by("span_id")
+        .agg(
+            pl.col("fragment").n_unique().alias("places"),
+            pl.col("fragment").min().alias("other"),
+            pl.col("start_ns").min().alias("parent_start"),
+        )
+        .filter(pl.col("places") == 1)
+    )
+    near = (pl.col("start_ns") - pl.col("parent_start")).abs() < HOUR
+    found = stray.join(parents, left_on="parent_span_id", right_on="span_id").filter(near)
+    up = found.select("fragment", "other", up=pl.lit(value=True))
+    down = found.select(fragment="other", other="fragment", up=pl.lit(value=False))
+    return pl.concat([up, down]).unique()
+
+
+def fragment() -> pl.Expr:
+    """What names a row's fragment."""
+    alone = pl.format("row {}", "row")
+    return pl.coalesce("trace_id", alone)
+
+
+def sizes(spans: pl.DataFrame) -> pl.DataFrame:
+    """How many distinct spans a fragment holds, and whether one of them is a root."""
+    return spans.group_by(fragment().alias("fragment")).agg(
+        pl.col("span_id").n_unique().alias("count"),
+        pl.col("parent_span_id").is_null().any().alias("rooted"),
+    )
+
+
+def adopt(spans: pl.DataFrame, homes: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Give every row of a fragment the trace id of its one home (fragment, home).
+
+    A fragment with several possible homes stays as it is.
+    """
+    from quality import marks
+
+    certain = (
+        homes.unique()
+        .group_by("fragment")
+        .agg(pl.col("home").n_unique().alias("homes"), pl.col("home").first())
+    )
+    certain = certain.filter(pl.col("homes") == 1, ~pl.col("home").str.starts_with("row "))
+    if not certain.height:
+        return spans
+    joined = spans.with_columns(fragment().alias("fragment")).join(
+        certain.select("fragment", "home"), on="fragment", how="left", maintain_order="left"
+    )
+    moved = pl.col("home").is_not_null()
+    return joined.with_columns(
+        pl.coalesce("home", "trace_id").alias("trace_id"), marks.repaired(name, moved)
+    ).drop("fragment", "home")
+
+
+def distance(one: str, other: str) -> pl.Expr:
+    """In how many hex digits two 32-digit ids differ."""
+    digits = [
+        (pl.col(one).str.slice(i, 1) != pl.col(other).str.slice(i, 1)).cast(pl.Int32)
+        for i in range(32)
+    ]
+    return pl.sum_horizontal(digits)
