@@ -27,6 +27,11 @@ _MASKS = (
     (r"\b[\w.+-]+@[\w-]+\.[\w.]+\b", "<mail>"),
     (r"\b[A-Za-z]+(?:[-_][A-Za-z]+)*[-_]?\d[\w-]*\b", "<word>"),
     (r"-?\b\d+(?:[.,]\d+)*", "<n>"),
+    (r"\([^()]*=[^()]*\)", "<value>"),  # printed objects: their fields, then lists of them
+    (r"\([^()]*=[^()]*\)", "<value>"),
+    (r"\{[^{}]*\}", "<value>"),
+    (r"\{[^{}]*\}", "<value>"),
+    (r"\[[^\[\]]*<value>[^\[\]]*\]", "<value>"),
 )
 _PARAMETER = (
     r"\d{4}-\d{2}-\d{2}[T ][\d:.,]+Z?|\b\d{2}:\d{2}:\d{2}(?:[.,]\d+)?"

@@ -1,0 +1,170 @@
+"""One claim and one query per kind of finding: what a person would ask the lake to see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rca.evidence import Ledger, between, quoted
+from rca.question import Stretch
+
+Row = Mapping[str, Any]
+
+
+class Stretches:
+    """The SQL of the incident's window and of its healthy time."""
+
+    def __init__(self, window: Stretch, healthy: Sequence[Stretch]) -> None:
+        self.window, self.healthy = window, healthy
+
+    def both(self, column: str) -> str:
+        return "(" + " or ".join(between(column, one) for one in [self.window, *self.healthy]) + ")"
+
+    def label(self, column: str) -> str:
+        return f"case when {between(column, self.window)} then 'incident' else 'before' end"
+
+
+def finding(ledger: Ledger, when: Stretches, row: Row) -> str:
+    """The evidence of one modality's finding against a service; its id."""
+    return _MAKERS[row["modality"].split("/")[0]](ledger, when, row)
+
+
+def _network(ledger: Ledger, when: Stretches, row: Row) -> str:
+    claim = (
+        f"calls from {row['subject']} to {row['service']} lose {row['after']:,.1f} ms between the two"
+        f" (usually {row['before']:,.1f} ms); neither of them spends it"
+    )
+    query = f"""select {when.label("c.start")} as part, count(*) as calls,
+  median(p.duration_ns - c.duration_ns) / 1e6 as gap_ms
+from spans c join spans p on p.trace_id = c.trace_id and p.span_id = c.parent_span_id
+where c.service = {quoted(row["service"])} and p.service = {quoted(row["subject"])}
+  and {when.both("c.start")} and {when.both("p.start")}
+group by 1 order by 1"""
+    return ledger.add("trace", claim, query, ["spans"])
+
+
+def _latency(ledger: Ledger, when: Stretches, row: Row) -> str:
+    claim = (
+        f"{row['after']:.0%} of {row['service']}'s {row['subject']} spans are slow in their own time"
+        f" (before: {row['before'] or 0:.0%})"
+    )
+    query = f"""select {when.label("start")} as part, count(*) as spans,
+  quantile_cont(duration_ns, 0.5) / 1e6 as p50_ms, quantile_cont(duration_ns, 0.95) / 1e6 as p95_ms
+from spans
+where service = {quoted(row["service"])} and operation = {quoted(row["subject"])}
+  and {when.both("start")}
+group by 1 order by 1"""
+    return ledger.add("trace", claim, query, ["spans"])
+
+
+def _errors(ledger: Ledger, when: Stretches, row: Row) -> str:
+    claim = (
+        f"{row['after']:.0%} of the requests that reach {row['service']} begin to fail there"
+        f" (before: {row['before'] or 0:.0%})"
+    )
+    query = f"""select {when.label("start")} as part, count(distinct trace_id) as requests,
+  count(distinct case when status = 'error' then trace_id end) as failing
+from spans where service = {quoted(row["service"])} and {when.both("start")}
+group by 1 order by 1"""
+    return ledger.add("trace", claim, query, ["spans"])
+
+
+def _logs(ledger: Ledger, when: Stretches, row: Row) -> str:
+    grown = "rises" if row["after"] > row["before"] else "falls"
+    claim = (
+        f"a log line of {row['service']} {grown} from {row['before']:.0%} to {row['after']:.0%} of"
+        f" its requests: {str(row.get('text') or row['subject'])[:160]}"
+    )
+    query = f"""select {when.label("l.ts")} as part, count(*) as lines,
+  count(distinct l.trace_id) as requests, any_value(left(l.body, 200)) as example
+from logs l where l.service = {quoted(row["service"])} and l.template_id = {quoted(row["subject"])}
+  and {when.both("l.ts")}
+group by 1 order by 1"""
+    return ledger.add("log", claim, query, ["logs"])
+
+
+def _metrics(ledger: Ledger, when: Stretches, row: Row) -> str:
+    claim = (
+        f"{row['subject']} of {row['pod'] or row['service']} is {row['after']:,.4g}"
+        f" (usually {row['before']:,.4g})"
+    )
+    label = "s.labels['pod']" if row["pod"] else "s.labels['service']"
+    query = f"""select {when.label("m.ts")} as part, count(*) as samples, avg(m.value) as mean,
+  max(m.value) as highest
+from samples m join series s on s.metric = m.metric and s.series = m.series
+where m.metric = {quoted(row["subject"])} and {label} = {quoted(row["pod"] or row["service"])}
+  and {when.both("m.ts")} and not isnan(m.value)
+group by 1 order by 1"""
+    return ledger.add("metric", claim, query, ["samples", "series"])
+
+
+_MAKERS = {
+    "network": _network,
+    "latency": _latency,
+    "errors": _errors,
+    "logs": _logs,
+    "metrics": _metrics,
+}
+
+
+def sentry(ledger: Ledger, when: Stretches, service: str) -> str | None:
+    """New errors the service reported, if any."""
+    query = f"""select {when.label("ts")} as part, type, any_value(message) as message,
+  count(*) as events, any_value(release) as release
+from errors where service = {quoted(service)} and {when.both("ts")}
+group by 1, 2 order by 4 desc"""
+    name = ledger.add("error", f"errors {service} reported", query, ["errors"])
+    entry = ledger.entries[-1]
+    hits = [row for row in entry["result"] if row[0] == "incident"]
+    if not hits:
+        ledger.entries.pop()
+        return None
+    entry["claim"] = f"{service} reported {hits[0][3]} × {hits[0][1]}: {str(hits[0][2])[:120]}"
+    return name
+
+
+def trait(ledger: Ledger, when: Stretches, service: str, found: Any) -> str:
+    """What the bad requests have in common."""
+    columns = {"cluster": "cluster", "host": "host", "operation": "operation"}
+
+    def value(name: str) -> str:
+        if name in columns:
+            return columns[name]
+        return f"coalesce(attributes[{quoted(name)}], resource[{quoted(name)}])"
+
+    shown = ", ".join(f'{value(n)} as "{n}"' for n in found.names)
+    numbers = ", ".join(str(i + 1) for i in range(len(found.names)))
+    claim = f"{found.bad:.0%} of the bad spans of {service} have {found}, {found.good:.0%} of the good ones"
+    query = f"""select {shown}, count(*) as spans, quantile_cont(duration_ns, 0.5) / 1e6 as p50_ms,
+  avg((status = 'error')::int) as failing
+from spans where service = {quoted(service)} and {between("start", when.window)}
+group by {numbers} order by spans desc"""
+    return ledger.add("attribute", claim, query, ["spans"])
+
+
+def change(ledger: Ledger, row: Row, why: str) -> str:
+    """A change as the lake recorded it."""
+    query = f"""select ts, kind, service, ref, author, message, before, after, left(diff, 2000) as diff
+from changes where kind = {quoted(row["kind"])} and ref = {quoted(row["ref"] or "")}
+order by ts"""
+    return ledger.add("change", why, query, ["changes"])
+
+
+def edge(ledger: Ledger, when: Stretches, caller: str, callee: str) -> str:
+    """How calls between two services went before and during."""
+    query = f"""select {when.label("c.start")} as part, count(*) as calls,
+  quantile_cont(c.duration_ns, 0.95) / 1e6 as p95_ms, avg((c.status = 'error')::int) as failing
+from spans c join spans p on p.trace_id = c.trace_id and p.span_id = c.parent_span_id
+where p.service = {quoted(caller)} and c.service = {quoted(callee)}
+  and {when.both("c.start")} and {when.both("p.start")}
+group by 1 order by 1"""
+    return ledger.add("edge", f"{caller} calls {callee} and suffers with it", query, ["spans"])
+
+
+def quiet(ledger: Ledger, when: Stretches, service: str, why: str) -> str:
+    """A service as a whole, for saying that it is not the cause."""
+    query = f"""select {when.label("start")} as part, count(*) as spans,
+  quantile_cont(duration_ns, 0.95) / 1e6 as p95_ms, avg((status = 'error')::int) as failing
+from spans where service = {quoted(service)} and {when.both("start")}
+group by 1 order by 1"""
+    return ledger.add("trace", why, query, ["spans"])

@@ -1,0 +1,300 @@
+"""`diagnose`: from a time at which something was wrong to a ranked, evidenced root cause.
+
+No model and no key: suspects from each kind of telemetry, fused; the changes before the onset;
+every claim with the query that shows it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from lake import Lake
+from rca import changes, claims, facts, fuse, graph, keep, verdict, window
+from rca.evidence import Ledger, check, stamp
+from rca.facts import Facts
+from rca.question import Question, Stretch
+from rca.suspects import SCHEMA, attributes, failures, latency, logs, metrics, network
+
+SHOWN = 5  # suspects and changes in an answer
+Row = dict[str, Any]
+
+
+def diagnose(lake: Lake, question: Question, now: datetime | None = None) -> Row:
+    """The answer, as `rootlake diagnose --json` prints it; it is kept in `diagnoses`.
+
+    Raises UserError when there is no telemetry at the time asked for.
+    """
+    began = time.perf_counter()
+    seen, found = look(lake, question)
+    ranked = fuse.fuse(found) if found.height else fuse.fuse(pl.DataFrame(schema=SCHEMA))
+    onset = question.onset or _onset(seen, found, ranked) or seen.window[0]
+    answer = _answer(lake, question, seen, found, ranked, onset)
+    answer["duration_ms"] = round((time.perf_counter() - began) * 1000)
+    check(answer)
+    keep.store(lake, answer, now or datetime.now(UTC))
+    return answer
+
+
+def look(lake: Lake, question: Question) -> tuple[Facts, pl.DataFrame]:
+    """The facts and what speaks against each service; looked at again from the onset when that
+    lies well before the window of the first look."""
+    stretch = window.first_look(question)
+    window.require_telemetry(lake, stretch)
+    seen, found = _look(lake, question, stretch)
+    if question.onset is None and not question.baselines and found.height:
+        wide = (stretch[0] - timedelta(minutes=13), stretch[1])
+        context = facts.load(lake, wide, window.healthy(question, wide))
+        began = _onset(context, found, fuse.fuse(found))
+        if began and began < stretch[0]:
+            return _look(lake, question, (began, stretch[1]))
+    return seen, found
+
+
+def _look(lake: Lake, question: Question, stretch: Stretch) -> tuple[Facts, pl.DataFrame]:
+    seen = facts.load(lake, stretch, window.healthy(question, stretch))
+    return seen, suspects(seen)
+
+
+def suspects(seen: Facts) -> pl.DataFrame:
+    """What each modality says against each service (rca.suspects.SCHEMA)."""
+    return pl.concat(
+        [
+            network.score(seen.spans),
+            latency.score(seen.spans),
+            failures.score(seen.spans),
+            logs.score(seen.logs, seen.spans),
+            metrics.score(seen.samples),
+        ]
+    )
+
+
+def _onset(seen: Facts, found: pl.DataFrame, ranked: pl.DataFrame) -> datetime | None:
+    """When the loudest finding against the first suspect began."""
+    if not ranked.height:
+        return None
+    first = ranked.row(0, named=True)
+    row = found.filter(
+        pl.col("service") == first["service"], pl.col("modality") == first["modality"]
+    ).row(0, named=True)
+    began = window.onset_of(seen, row)
+    return began if began and seen.window[0] <= began < seen.window[1] else None
+
+
+def _answer(
+    lake: Lake,
+    question: Question,
+    seen: Facts,
+    found: pl.DataFrame,
+    ranked: pl.DataFrame,
+    onset: datetime,
+) -> Row:
+    ledger = Ledger(lake)
+    when = claims.Stretches(seen.window, seen.baselines)
+    listed = _suspects(ledger, when, seen, found, ranked)
+    trait = _trait(lake, ledger, when, seen, listed)
+    ordered = _changes(lake, listed, trait, onset)
+    culprit = ordered[0] if ordered and ordered[0]["score"] >= changes.EXPLAINS else None
+    shown_changes = [_change(ledger, row, place) for place, row in enumerate(ordered[:SHOWN], 1)]
+    edges = graph.hurt(seen)
+    path = _propagation(ledger, when, edges, listed)
+    sure = _confidence(seen, ranked, found, explained=culprit is not None)
+    fault = listed[0]["fault"] if listed else "unknown"
+    incident = question.incident_id or keep.name_of(question.at)
+    return {
+        "incident_id": incident,
+        "at": stamp(question.at),
+        "onset": stamp(onset),
+        "verdict": verdict.verdict(sure),
+        "confidence": sure,
+        "summary": _summary(listed, culprit, trait),
+        "suspects": listed,
+        "root_cause_change": shown_changes[0] if culprit and shown_changes else None,
+        "changes": shown_changes,
+        "propagation": path,
+        "blast_radius": list(dict.fromkeys(step["to"] for step in path)),
+        "remediation": verdict.remediation(fault, culprit["kind"] if culprit else None),
+        "ruled_out": _ruled_out(ledger, when, ranked, path),
+        "missing": missing(seen),
+        "watermarks": watermarks(lake),
+        "window": [stamp(seen.window[0]), stamp(seen.window[1])],
+        "baselines": [[stamp(start), stamp(end)] for start, end in seen.baselines],
+        "evidence": ledger.entries,
+        "similar_cases": keep.similar(lake, fault, listed, incident),
+        "model": "offline",
+    }
+
+
+def _suspects(
+    ledger: Ledger, when: claims.Stretches, seen: Facts, found: pl.DataFrame, ranked: pl.DataFrame
+) -> list[Row]:
+    """The first suspects with the evidence of each modality that speaks loudly enough."""
+    texts = dict(seen.logs.select("template_id", "template").unique("template_id").rows())
+    out = []
+    for place, row in enumerate(ranked.head(SHOWN).to_dicts(), 1):
+        mine = found.filter(pl.col("service") == row["service"]).to_dicts()
+        loud = [one for one in mine if _loudness(one) >= 0.2]
+        best = next(one for one in mine if one["modality"] == row["modality"])
+        chosen = [best, *(one for one in loud if one is not best)] if place <= 3 else [best]
+        cited = [
+            claims.finding(ledger, when, {**one, "text": texts.get(one["subject"])})
+            for one in chosen[:4]
+        ]
+        if place == 1 and seen.errors.height:
+            cited += [name for name in [claims.sentry(ledger, when, row["service"])] if name]
+        out.append(
+            {
+                "rank": place,
+                "service": row["service"],
+                "pod": row["pod"],
+                "fault": row["fault"],
+                "score": round(row["total"], 6),
+                "evidence": cited,
+            }
+        )
+    return out
+
+
+def _loudness(row: Row) -> float:
+    half = fuse.LOUD.get(row["modality"], 4.0)
+    return float(row["score"] / (row["score"] + half))
+
+
+def _trait(
+    lake: Lake, ledger: Ledger, when: claims.Stretches, seen: Facts, listed: Sequence[Row]
+) -> attributes.Trait | None:
+    """What the first suspect's bad spans have in common, added to its evidence."""
+    if not listed:
+        return None
+    service = listed[0]["service"]
+    marked = latency.slow(seen.spans).filter(pl.col("service") == service, pl.col("bad"))
+    bad = marked.filter(pl.col("slow") | pl.col("error")).select("span_id").unique()
+    found = attributes.traits(lake, seen.window, service, bad)
+    telling = [one for one in found if one.score >= 10.0 and one.bad - one.good >= 0.3]
+    if not telling:
+        return None
+    listed[0]["evidence"].append(claims.trait(ledger, when, service, telling[0]))
+    listed[0]["attribute"] = str(telling[0])
+    return telling[0]
+
+
+def _changes(
+    lake: Lake, listed: Sequence[Row], trait: attributes.Trait | None, onset: datetime
+) -> list[Row]:
+    cluster = None
+    if trait and "cluster" in trait.names:
+        cluster = trait.values[trait.names.index("cluster")]
+    elif trait:
+        keyed = dict(zip(trait.names, trait.values, strict=True))
+        cluster = keyed.get("k8s.cluster.name")
+    asked = [
+        changes.Suspect(row["service"], row["fault"], cluster if row["rank"] == 1 else None, "")
+        for row in listed
+    ]
+    return changes.rank(changes.candidates(lake, onset), asked, onset)
+
+
+def _change(ledger: Ledger, row: Row, place: int) -> Row:
+    why = f"{row['kind']} {str(row['ref'])[:12]}: {'; '.join(row['reasons'])}"
+    return {
+        "rank": place,
+        "kind": row["kind"],
+        "ref": row["ref"],
+        "service": row["service"],
+        "ts": stamp(row["ts"]),
+        "score": row["score"],
+        "message": (row["message"] or "").split("\n")[0][:200],
+        "author": row["author"],
+        "reasons": row["reasons"],
+        "evidence": [claims.change(ledger, row, why)],
+    }
+
+
+def _propagation(
+    ledger: Ledger, when: claims.Stretches, edges: pl.DataFrame, listed: Sequence[Row]
+) -> list[Row]:
+    if not listed:
+        return []
+    root = listed[0]
+    outside = str(root["fault"]).startswith("network")
+    steps = graph.propagation(edges, root["service"], waits_outside=outside)
+    return [
+        {"from": start, "to": end, "evidence": [claims.edge(ledger, when, end, start)]}
+        for start, end in steps[:12]
+    ]
+
+
+def _ruled_out(
+    ledger: Ledger,
+    when: claims.Stretches,
+    ranked: pl.DataFrame,
+    path: Sequence[Mapping[str, Any]],
+) -> list[Row]:
+    """Services that look bad from outside but only wait for the root, or pass its errors on."""
+    loud = dict(ranked.filter(pl.col("total") >= 0.5).select("service", "total").rows())
+    out = []
+    for step in path[:3]:
+        service = step["to"]
+        if service in loud:
+            continue
+        why = f"{service} is slow or failing only where it waits for {step['from']}"
+        out.append(
+            {"service": service, "why": why, "evidence": [claims.quiet(ledger, when, service, why)]}
+        )
+    return out
+
+
+def _confidence(
+    seen: Facts, ranked: pl.DataFrame, found: pl.DataFrame, *, explained: bool
+) -> float:
+    if not ranked.height:
+        return 0.0
+    totals = ranked["total"].to_list()
+    mine = found.filter(pl.col("service") == ranked["service"][0]).to_dicts()
+    agree = sum(_loudness(one) >= 0.3 for one in mine)
+    healthy = seen.spans.filter(~pl.col("bad"))["trace_id"].n_unique()
+    healthy += seen.samples.filter(~pl.col("bad")).height // 100
+    second = totals[1] if len(totals) > 1 else 0.0
+    return verdict.confidence(
+        totals[0], second, modalities=agree, explained=explained, healthy=healthy
+    )
+
+
+def _summary(listed: Sequence[Row], culprit: Row | None, trait: attributes.Trait | None) -> str:
+    if not listed:
+        return "nothing in the telemetry of this time differs from healthy time"
+    first = listed[0]
+    text = f"{first['service']}: {first['fault'].replace('_', ' ')}"
+    text += f", where {trait}" if trait else ""
+    if culprit:
+        line = (culprit["message"] or "").split("\n")[0]
+        return f"{text}; explained by {culprit['kind']} {str(culprit['ref'])[:12]} “{line[:80]}”"
+    return f"{text}; no change explains it"
+
+
+def missing(seen: Facts) -> list[str]:
+    """Which telemetry was not there to be judged by."""
+    out = []
+    for name, rows in (("traces", seen.spans), ("logs", seen.logs), ("metrics", seen.samples)):
+        if not rows.filter("bad").height:
+            out.append(f"no {name} in the incident's window")
+        elif not rows.filter(~pl.col("bad")).height:
+            out.append(f"no {name} of healthy time to compare with")
+    if not seen.errors.height:
+        out.append("no errors from an error tracker")
+    return out
+
+
+def watermarks(lake: Lake) -> dict[str, str | None]:
+    """How fresh each kind of telemetry is: its newest event."""
+    out: dict[str, str | None] = {}
+    for table, column in (("spans", "start"), ("samples", "ts"), ("logs", "ts"), ("errors", "ts")):
+        days = lake.days(table)
+        last = lake.scan(table).filter(pl.col("date") == days[-1]) if days else None
+        newest = last.select(pl.col(column).max()).collect().item() if last is not None else None
+        out[table] = stamp(newest) if newest else None
+    return out

@@ -1,0 +1,90 @@
+"""Diagnoses and incidents in the lake: their names, how they are kept and recalled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from lake import TABLES, Lake, empty
+
+
+def name_of(at: datetime) -> str:
+    """An incident's id: its minute, the same whenever it is asked again."""
+    return f"INC-{at:%Y%m%d-%H%M}"
+
+
+def store(lake: Lake, answer: Mapping[str, Any], now: datetime) -> None:
+    """Add the diagnosis to `diagnoses`, and its incident to `incidents` if it is new."""
+    moment = pl.Series([now]).cast(pl.Datetime("us", "UTC"))
+    row = {
+        "incident_id": answer["incident_id"],
+        "run_id": f"diagnose-{now:%Y%m%dT%H%M%S.%f}",
+        "model": answer["model"],
+        "verdict": answer["verdict"],
+        "confidence": float(answer["confidence"]),
+        **{
+            key: json.dumps(answer[key], ensure_ascii=False)
+            for key in ("suspects", "evidence", "propagation", "ruled_out", "missing")
+        },
+        "cost": json.dumps({"model_calls": 0, "tokens": 0}),
+        "duration_ms": int(answer["duration_ms"]),
+        "answer": json.dumps(answer, ensure_ascii=False),
+    }
+    frame = pl.DataFrame([row]).with_columns(recorded_at=moment)
+    lake.append("diagnoses", frame.select(TABLES["diagnoses"].schema.names))
+    _add_incident(lake, answer)
+
+
+def _add_incident(lake: Lake, answer: Mapping[str, Any]) -> None:
+    first = answer["suspects"][0]["service"] if answer["suspects"] else None
+    row = {
+        "incident_id": answer["incident_id"],
+        "opened_at": datetime.fromisoformat(answer["at"]),
+        "onset": datetime.fromisoformat(answer["onset"]),
+        "closed_at": None,
+        "trigger": "asked",
+        "service": first,
+        "severity": "unknown",
+        "status": "open",
+        "labels": [],
+    }
+    add_incidents(lake, [row])
+
+
+def add_incidents(lake: Lake, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add incidents that are not known by their id."""
+    schema = empty(TABLES["incidents"]).schema
+    plain = {**schema, "labels": pl.List(pl.Struct({"key": pl.String, "value": pl.String}))}
+    fresh = pl.DataFrame(rows, schema=plain).with_columns(
+        pl.col("labels").cast(pl.Map(pl.String, pl.String))
+    )
+
+    def merge(known: pl.DataFrame) -> pl.DataFrame:
+        return pl.concat([known, fresh.join(known, on="incident_id", how="anti")])
+
+    lake.update("incidents", merge)
+
+
+def similar(
+    lake: Lake, fault: str, listed: Sequence[Mapping[str, Any]], incident: str
+) -> list[dict[str, Any]]:
+    """Remembered cases of the same kind of fault, the same service first."""
+    cases = lake.read("cases").filter(pl.col("incident_id").fill_null("") != incident)
+    if not cases.height or not listed:
+        return []
+    service = listed[0]["service"]
+    scored = [
+        {
+            "case_id": row["case_id"],
+            "title": row["title"],
+            "score": round(
+                0.5 * (fault in str(row["signature"])) + 0.4 * (service in str(row["signature"])), 2
+            ),
+        }
+        for row in cases.to_dicts()
+    ]
+    return sorted([one for one in scored if one["score"] > 0], key=lambda one: -one["score"])[:3]

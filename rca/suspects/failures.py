@@ -1,0 +1,65 @@
+"""Errors: where failing requests begin to fail.
+
+A span counts against its service when it failed and none of its children did, so blame stays at
+the deepest failure; a service scores by how much more often that happens than in healthy time.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from rca.suspects import frame
+
+
+def origins(spans: pl.DataFrame) -> pl.DataFrame:
+    """Failed spans without a failed child."""
+    failed = spans.filter("error")
+    above = failed.select("trace_id", span_id="parent_span_id").drop_nulls().unique()
+    return failed.join(above, on=["trace_id", "span_id"], how="anti")
+
+
+def score(spans: pl.DataFrame) -> pl.DataFrame:
+    """Binomial log-likelihood ratio of a service's failing requests, times (Δ share)²."""
+    requests = spans.group_by("bad").agg(pl.col("trace_id").n_unique().alias("requests"))
+    totals = dict(requests.rows())
+    deep = origins(spans)
+    each = deep.group_by("service").agg(
+        pl.col("trace_id").filter("bad").n_unique().alias("k1"),
+        pl.col("trace_id").filter(~pl.col("bad")).n_unique().alias("k0"),
+        pl.col("pod").filter("bad").mode().first().alias("pod"),
+        pl.col("operation").filter("bad").mode().first().alias("subject"),
+    )
+    own = spans.group_by("service").agg(
+        pl.col("trace_id").filter("bad").n_unique().alias("n1"),
+        pl.col("trace_id").filter(~pl.col("bad")).n_unique().alias("n0"),
+    )
+    each = each.join(own, on="service")
+    if not totals.get(True) or not each.height:
+        return frame(each.clear().select("service", score=pl.lit(0.0)))
+    p1, p0 = pl.col("k1") / pl.col("n1"), pl.col("k0") / pl.col("n0").clip(lower_bound=1)
+    likely = likelihood(pl.col("k1"), pl.col("n1"), pl.col("k0"), pl.col("n0"))
+    rises = pl.when(p1 > p0).then(likely * (p1 - p0)).otherwise(0.0)
+    return frame(
+        each.select(
+            "service",
+            modality=pl.lit("errors"),
+            fault=pl.lit("exception"),
+            score=rises,
+            pod="pod",
+            subject="subject",
+            before=p0,
+            after=p1,
+        )
+    )
+
+
+def likelihood(k1: pl.Expr, n1: pl.Expr, k0: pl.Expr, n0: pl.Expr) -> pl.Expr:
+    """Log-likelihood ratio of two binomial samples having different shares against one share
+    (Dunning 1993). Null where one sample is empty."""
+    p1, p0, p = k1 / n1, k0 / n0, (k1 + k0) / (n1 + n0)
+
+    def term(k: pl.Expr, n: pl.Expr, q: pl.Expr) -> pl.Expr:
+        yes = pl.when(k > 0).then(k * q.log()).otherwise(0.0)
+        return yes + pl.when(n > k).then((n - k) * (1 - q).log()).otherwise(0.0)
+
+    return term(k1, n1, p1) + term(k0, n0, p0) - term(k1, n1, p) - term(k0, n0, p)

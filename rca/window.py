@@ -1,0 +1,103 @@
+"""Which stretch of time is bad, and which is healthy."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from lake import Lake, UserError
+from rca.facts import Facts
+from rca.onset import change_point
+from rca.question import Question, Stretch
+from rca.suspects import latency, logs, network
+
+BEFORE = timedelta(minutes=2)  # looked at first, before somebody noticed
+AFTER = timedelta(seconds=30)
+LONGEST = timedelta(minutes=15)
+HEALTHY = timedelta(minutes=30)
+GUARD = timedelta(minutes=1)
+
+
+def first_look(question: Question) -> Stretch:
+    """The window before anything is known of the onset but what the question says."""
+    start = question.onset or question.at - BEFORE
+    return max(start, question.at - LONGEST), max(question.at, start + BEFORE) + AFTER
+
+
+def healthy(question: Question, window: Stretch) -> tuple[Stretch, ...]:
+    """The baselines given, else the half hour before the window."""
+    return question.baselines or ((window[0] - GUARD - HEALTHY, window[0] - GUARD),)
+
+
+def require_telemetry(lake: Lake, window: Stretch) -> None:
+    """UserError when nothing at all was recorded in the window."""
+    for table, column in (("spans", "start"), ("logs", "ts"), ("samples", "ts"), ("errors", "ts")):
+        some = lake.scan(table).filter(
+            pl.col("date").is_between(window[0].date(), window[1].date()),
+            pl.col(column) >= window[0],
+            pl.col(column) < window[1],
+        )
+        if some.head(1).collect().height:
+            return
+    spans = lake.scan("spans").select(pl.col("start").min(), last=pl.col("start").max()).collect()
+    low, high = spans.row(0)
+    have = (
+        f"spans lie between {low:%Y-%m-%d %H:%M} and {high:%Y-%m-%d %H:%M}"
+        if low
+        else "it is empty"
+    )
+    raise UserError(
+        f"the lake has no repaired telemetry around {window[0]:%Y-%m-%d %H:%M} UTC; {have}."
+        " Was `rootlake repair` run?"
+    )
+
+
+def onset_of(facts: Facts, row: dict[str, object]) -> datetime | None:
+    """When the finding against a suspect began, from its own events."""
+    events = _events(facts, row)
+    return None if events is None or not events.height else change_point(events)
+
+
+def _events(facts: Facts, row: dict[str, object]) -> pl.DataFrame | None:
+    """(ts, abnormal) of what the finding counts."""
+    service, subject = row["service"], row["subject"]
+    kind = str(row["modality"]).split("/")[0]
+    if kind == "network":
+        calls = network.edges(facts.spans).filter(
+            pl.col("callee") == service, pl.col("caller") == subject
+        )
+        usual = calls.filter(~pl.col("bad"))["gap"].quantile(0.95) or 0.0
+        return calls.select(ts="start", abnormal=pl.col("gap") > 1.5 * usual + network.MS)
+    if kind == "latency":
+        mine = latency.slow(facts.spans).filter(
+            pl.col("service") == service, pl.col("operation") == subject
+        )
+        return mine.select(ts="start", abnormal="slow")
+    if kind == "errors":
+        mine = facts.spans.filter(pl.col("service") == service)
+        return mine.select(ts="start", abnormal="error")
+    if kind == "logs":
+        return _log_events(facts, str(service), str(subject))
+    mine = facts.samples.filter(pl.col("service") == service, pl.col("metric") == subject)
+    middle = (float(row["before"] or 0) + float(row["after"] or 0)) / 2  # type: ignore[arg-type]
+    rises = float(row["after"] or 0) > float(row["before"] or 0)  # type: ignore[arg-type]
+    beyond = pl.col("value") > middle if rises else pl.col("value") < middle
+    return mine.select("ts", abnormal=beyond)
+
+
+def _log_events(facts: Facts, service: str, template: str) -> pl.DataFrame:
+    """Requests that reached the service: abnormal with a loud template, or without a quiet one."""
+    mine = facts.logs.filter(pl.col("template_id") == template, pl.col("service") == service)
+    wrote = mine.select("trace_id", "entry", wrote=pl.lit(value=True)).unique()
+    reached = (
+        facts.spans.filter(pl.col("service") == service)
+        .group_by("trace_id", "entry")
+        .agg(pl.col("start").min().alias("ts"))
+    )
+    entries = wrote.filter(pl.col("entry").is_not_null())["entry"].unique()
+    asked = reached.filter(pl.col("entry").is_in(entries.implode()))
+    joined = asked.join(wrote, on=["trace_id", "entry"], how="left")
+    loud = mine["severity"].is_in(logs.LOUD).any()
+    flag = pl.col("wrote").fill_null(value=False)
+    return joined.select("ts", abnormal=flag if loud else ~flag)
