@@ -41,10 +41,18 @@ _PARAMETER = (
 
 def mask(body: pl.Expr) -> pl.Expr:
     """The template of a line: everything that looks like a value replaced by its kind."""
-    text = body.str.slice(0, LONGEST)
+    text = _said(body.str.slice(0, LONGEST))
     for pattern, name in _MASKS:
         text = text.str.replace_all(pattern, name)
     return text.str.replace_all(r"(<[a-z]+>)(?:[,;/ ]*<[a-z]+>)+", "$1").str.strip_chars()
+
+
+def _said(body: pl.Expr) -> pl.Expr:
+    """What a line says: of a JSON object its message, with its level, else the line itself."""
+    message = body.str.extract(r'"(?:message|msg|event)":\s*"((?:[^"\\]|\\.)*)"')
+    level = body.str.extract(r'"(?:level|severity)":\s*"(\w+)"').fill_null("")
+    structured = body.str.starts_with("{") & message.is_not_null()
+    return pl.when(structured).then(pl.format("{} {}", level, message)).otherwise(body)
 
 
 def assign(lines: pl.DataFrame) -> pl.DataFrame:

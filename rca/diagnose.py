@@ -21,6 +21,7 @@ from rca.question import Question, Stretch
 from rca.suspects import SCHEMA, attributes, failures, latency, logs, metrics, network
 
 SHOWN = 5  # suspects and changes in an answer
+FAINT = 0.02  # a later suspect with less than this says nothing
 Row = dict[str, Any]
 
 
@@ -135,7 +136,8 @@ def _suspects(
     """The first suspects with the evidence of each modality that speaks loudly enough."""
     texts = dict(seen.logs.select("template_id", "template").unique("template_id").rows())
     out = []
-    for place, row in enumerate(ranked.head(SHOWN).to_dicts(), 1):
+    worth = ranked.head(1).vstack(ranked.slice(1, SHOWN - 1).filter(pl.col("total") >= FAINT))
+    for place, row in enumerate(worth.to_dicts(), 1):
         mine = found.filter(pl.col("service") == row["service"]).to_dicts()
         loud = [one for one in mine if _loudness(one) >= 0.2]
         best = next(one for one in mine if one["modality"] == row["modality"])

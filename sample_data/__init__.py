@@ -1,0 +1,1 @@
+"""Recorded incidents of a small shop, and the generator that made them."""
