@@ -35,7 +35,7 @@ _SLOW = ("dependency", "capacity", "exception", "unknown")
 ANALYSERS = (
     Analyser("changes a pool's size or a limit", "±", r"(?i)(pool|max)[_-]?(size|conn|connections|open|workers|idle)\w*\s*[:=]|limits?:", (*_SLOW, "config", "cpu", "memory")),
     Analyser("changes or removes a timeout", "±", r"(?i)timeout|deadline", (*_SLOW, "config")),
-    Analyser("puts a query inside a loop", "+", r"(?i)^\s+.*\b(query|execute|fetch\w*|select|find\w*|get_\w+)\(", (*_SLOW, "cpu")),
+    Analyser("puts a query inside a loop", "+", r"(?i)^\s+.*\b(query|execute|fetch|select|find|get)\w*\(", (*_SLOW, "cpu")),
     Analyser("removes an index", "±", r"(?i)drop\s+index|-.*create\s+index", (*_SLOW, "disk", "cpu")),
     Analyser("changes retries", "±", r"(?i)retr(y|ies)|backoff|attempts", (*_SLOW, "cpu")),
     Analyser("changes a cache or its lifetime", "±", r"(?i)\bttl\b|cache", (*_SLOW, "memory", "cpu")),

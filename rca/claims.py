@@ -125,7 +125,7 @@ group by 1, 2 order by 4 desc"""
 
 def trait(ledger: Ledger, when: Stretches, service: str, found: Any) -> str:
     """What the bad requests have in common."""
-    columns = {"cluster": "cluster", "host": "host", "operation": "operation"}
+    columns = {"cluster": "cluster", "host": "host"}
 
     def value(name: str) -> str:
         if name in columns:

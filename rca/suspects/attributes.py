@@ -59,7 +59,7 @@ def _values(lake: Lake, window: Stretch, service: str) -> pl.DataFrame:
     spans = (
         lake.scan("spans")
         .filter(within("start", [window]), pl.col("service") == service)
-        .select("span_id", "cluster", "host", "operation", "attributes", "resource")
+        .select("span_id", "cluster", "host", "attributes", "resource")
         .collect()
     )
     parts = [
@@ -71,7 +71,7 @@ def _values(lake: Lake, window: Stretch, service: str) -> pl.DataFrame:
     ]
     parts += [
         spans.select("span_id", pl.lit(name).alias("key"), pl.col(name).alias("value"))
-        for name in ("cluster", "host", "operation")
+        for name in ("cluster", "host")
     ]
     every = pl.concat(parts).drop_nulls("value")
     few = every.group_by("key").agg(pl.col("value").n_unique().alias("values"))
