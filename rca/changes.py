@@ -116,7 +116,7 @@ def _score(
         score *= 1.0 if place == 0 else 0.4
         if score > best:
             best = score
-            reasons = _reasons(row, suspect, acts, deploy, effect, onset, bool(same_place))
+            reasons = _reasons(suspect, acts, deploy, effect, onset, bool(same_place))
     return {
         **row,
         "score": round(min(max(best, 0.0), 0.99), 4),
@@ -131,6 +131,13 @@ def _touches(row: Row, service: str) -> bool:
     return any(
         re.search(rf"(^|/){re.escape(service)}(/|\.|$)", path) for path in row["files"] or ()
     )
+
+
+def does(row: Row, fault: str) -> list[str]:
+    """What a change does that can lead to a fault; with fault 'any', all that is recognised."""
+    if fault not in {"any", "unknown"}:
+        return _acts(row, Suspect("", fault, None, ""))
+    return [one.name for one in ANALYSERS if _matches(one, _lines(row))]
 
 
 def _acts(row: Row, suspect: Suspect) -> list[str]:
@@ -185,7 +192,6 @@ def _near(effect: datetime, onset: datetime) -> float:
 
 
 def _reasons(
-    row: Row,
     suspect: Suspect,
     acts: Sequence[str],
     deploy: Row | None,

@@ -100,7 +100,9 @@ def _answer(
     trait = _trait(lake, ledger, when, seen, listed)
     ordered = _changes(lake, listed, trait, onset)
     culprit = ordered[0] if ordered and ordered[0]["score"] >= changes.EXPLAINS else None
-    shown_changes = [_change(ledger, row, place) for place, row in enumerate(ordered[:SHOWN], 1)]
+    shown_changes = [
+        _change(ledger, row, place) for place, row in enumerate(_worth_showing(ordered, onset), 1)
+    ]
     edges = graph.hurt(seen)
     path = _propagation(ledger, when, edges, listed)
     sure = _confidence(seen, ranked, found, explained=culprit is not None)
@@ -198,6 +200,17 @@ def _changes(
         for row in listed
     ]
     return changes.rank(changes.candidates(lake, onset), asked, onset)
+
+
+def _worth_showing(ordered: Sequence[Row], onset: datetime) -> list[Row]:
+    """The best explanations, and the deploy or flag nearest to the onset, which everybody would
+    suspect first."""
+    shown = list(ordered[:SHOWN])
+    before = [
+        row for row in ordered if row["kind"] in {"deploy", "flag", "config"} and row["ts"] <= onset
+    ]
+    nearest = max(before, key=lambda row: row["ts"], default=None)
+    return shown if nearest is None or nearest in shown else [*shown, nearest]
 
 
 def _change(ledger: Ledger, row: Row, place: int) -> Row:

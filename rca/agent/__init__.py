@@ -1,0 +1,1 @@
+"""Questions in plain words, answered by an agent over the same tools, with or without a model."""
