@@ -18,7 +18,7 @@ from rca import changes, claims, facts, fuse, graph, keep, verdict, window
 from rca.evidence import Ledger, check, stamp
 from rca.facts import Facts
 from rca.question import Question, Stretch
-from rca.suspects import SCHEMA, attributes, failures, latency, logs, metrics, network
+from rca.suspects import SCHEMA, attributes, failures, latency, logs, metrics, network, words
 
 SHOWN = 5  # suspects and changes in an answer
 FAINT = 0.02  # a later suspect with less than this says nothing
@@ -107,7 +107,8 @@ def _answer(
     path = _propagation(ledger, when, edges, listed)
     sure = _confidence(seen, ranked, found, explained=culprit is not None)
     fault = listed[0]["fault"] if listed else "unknown"
-    incident = question.incident_id or keep.name_of(question.at)
+    incident = question.incident_id or keep.incident_at(lake, question.at)
+    incident = incident or keep.name_of(question.at)
     return {
         "incident_id": incident,
         "at": stamp(question.at),
@@ -155,12 +156,18 @@ def _suspects(
                 "rank": place,
                 "service": row["service"],
                 "pod": row["pod"],
-                "fault": row["fault"],
+                "fault": _fault(seen, row),
                 "score": round(row["total"], 6),
                 "evidence": cited,
             }
         )
     return out
+
+
+def _fault(seen: Facts, row: Row) -> str:
+    """The loudest modality's fault, or what the service's own log lines name."""
+    plain = row["fault"] in {"exception", "wrong_return", "dependency", "unknown"}
+    return (words.fault(seen.logs, row["service"]) if plain else None) or str(row["fault"])
 
 
 def _loudness(row: Row) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -12,8 +12,20 @@ import polars as pl
 from lake import TABLES, Lake, empty
 
 
+LASTS = timedelta(minutes=10)  # a question this long after an onset is about that incident
+
+
+def incident_at(lake: Lake, at: datetime) -> str | None:
+    """The incident on record that was going on at a time, the latest if there are several."""
+    rows = lake.read("incidents").filter(
+        pl.col("onset") - timedelta(minutes=2) <= at,
+        pl.max_horizontal("closed_at", pl.col("onset") + LASTS) >= at,
+    )
+    return str(rows.sort("onset")["incident_id"][-1]) if rows.height else None
+
+
 def name_of(at: datetime) -> str:
-    """An incident's id: its minute, the same whenever it is asked again."""
+    """A new incident's id: its minute."""
     return f"INC-{at:%Y%m%d-%H%M}"
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from lake import TABLES, Lake
 from quality.account import account
@@ -27,14 +28,15 @@ def status(lake: Lake, now: datetime | None = None) -> dict[str, Any]:
 def _table(lake: Lake, name: str, now: datetime) -> dict[str, Any]:
     """Rows, bytes and newest event of a table, from its log alone."""
     opened = lake.open(name)
-    files = pl.DataFrame(pl.from_arrow(opened.get_add_actions(flatten=True)))
+    actions = pa.table(opened.get_add_actions(flatten=True))
+    files = pl.DataFrame(pl.from_arrow(actions))
     newest = _newest(name, files)
     days = files["partition.date"].n_unique() if "partition.date" in files.columns else None
     return {
         "table": name,
-        "rows": int(files["num_records"].sum() or 0),
+        "rows": int(files["num_records"].sum() or 0) if files.height else 0,
         "files": files.height,
-        "bytes": int(files["size_bytes"].sum() or 0),
+        "bytes": int(files["size_bytes"].sum() or 0) if files.height else 0,
         "days": days if files.height else 0,
         "version": int(opened.version()),
         "newest": newest,

@@ -75,8 +75,8 @@ class OfflinePlanner(BaseChatModel):
         return f"Say when it happened, as 14:05 or 2025-03-11T14:05Z. {text}"
 
 
-def _call(name: str, **arguments: Any) -> AIMessage:
-    return AIMessage("", tool_calls=[{"name": name, "args": arguments, "id": f"call-{name}"}])
+def _call(tool: str, /, **arguments: Any) -> AIMessage:
+    return AIMessage("", tool_calls=[{"name": tool, "args": arguments, "id": f"call-{tool}"}])
 
 
 def _steps(answer: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -17,6 +17,14 @@ from rca.question import Stretch
 from rca.suspects.failures import likelihood
 
 LEAST = 5  # bad spans a value must have
+EFFECTS = (  # what a span is or came to: it goes with being bad, but explains nothing
+    "span.kind",
+    "error",
+    "otel.status_code",
+    "http.status_code",
+    "http.response.status_code",
+    "rpc.grpc.status_code",
+)
 MANY = 40  # values beyond which an attribute names single requests, not a kind of them
 
 
@@ -34,8 +42,9 @@ class Trait(NamedTuple):
 
 
 def traits(lake: Lake, window: Stretch, service: str, bad_ids: pl.DataFrame) -> list[Trait]:
-    """What sets the bad spans (span_id) of a service apart, the most telling first."""
-    wide = _values(lake, window, service)
+    """What sets the bad spans (span_id) of a service apart from the good ones of the same
+    operations, the most telling first."""
+    wide = _values(lake, window, service, bad_ids)
     if not wide.height or not bad_ids.height:
         return []
     marked = wide.join(
@@ -54,14 +63,16 @@ def traits(lake: Lake, window: Stretch, service: str, bad_ids: pl.DataFrame) -> 
     return sorted(out + _pairs(marked, best, bad, good), key=lambda one: (-one.score, str(one)))
 
 
-def _values(lake: Lake, window: Stretch, service: str) -> pl.DataFrame:
+def _values(lake: Lake, window: Stretch, service: str, bad_ids: pl.DataFrame) -> pl.DataFrame:
     """(span_id, key, value) of every attribute with few values."""
     spans = (
         lake.scan("spans")
         .filter(within("start", [window]), pl.col("service") == service)
-        .select("span_id", "cluster", "host", "attributes", "resource")
+        .select("span_id", "operation", "cluster", "host", "attributes", "resource")
         .collect()
     )
+    same = spans.join(bad_ids, on="span_id", how="semi")["operation"].unique()
+    spans = spans.filter(pl.col("operation").is_in(same.implode()))
     parts = [
         spans.select("span_id", pl.col(column).map.entries().alias("pair"))
         .explode("pair", empty_as_null=True)
@@ -73,7 +84,7 @@ def _values(lake: Lake, window: Stretch, service: str) -> pl.DataFrame:
         spans.select("span_id", pl.lit(name).alias("key"), pl.col(name).alias("value"))
         for name in ("cluster", "host")
     ]
-    every = pl.concat(parts).drop_nulls("value")
+    every = pl.concat(parts).drop_nulls("value").filter(~pl.col("key").is_in(EFFECTS))
     few = every.group_by("key").agg(pl.col("value").n_unique().alias("values"))
     return every.join(few.filter(pl.col("values").is_between(2, MANY)), on="key", how="semi")
 

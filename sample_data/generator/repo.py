@@ -16,7 +16,7 @@ STOCK_GOOD = '''"""What is in stock, and what is spoken for."""
 from db import pool
 
 POOL_SIZE = 20
-TIMEOUT_SECONDS = 2.0
+TIMEOUT_SECONDS = 0.8
 
 
 def reserve(order):
@@ -32,15 +32,15 @@ STOCK_BAD = '''"""What is in stock, and what is spoken for."""
 
 from db import pool
 
-POOL_SIZE = 2
-TIMEOUT_SECONDS = 2.0
+POOL_SIZE = 1
+TIMEOUT_SECONDS = 0.8
 
 
 def reserve(order):
     """Reserve every line of an order, so that the stock shown is never stale."""
     found = {}
-    for line in order.lines:
-        with pool.connection(size=POOL_SIZE, timeout=TIMEOUT_SECONDS) as db:
+    with pool.connection(size=POOL_SIZE, timeout=TIMEOUT_SECONDS) as db:
+        for line in order.lines:
             row = db.query_one("select available from stock where sku = %s for update", line.sku)
             found[line.sku] = row.available
     return found

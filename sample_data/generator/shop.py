@@ -120,7 +120,11 @@ SHOP = Topology(
         ),
         "pricing": Service("go", {"GET /prices": Operation(3, 1)}, store="redis", pool=32),
         "inventory": Service(
-            "python", {"POST /reservations": Operation(5, 1)}, store="postgresql", pool=20
+            "python",
+            {"POST /reservations": Operation(5, 1)},
+            store="postgresql",
+            pool=20,
+            patience=0.8,
         ),
         "payment": Service("java", {"POST /charges": Operation(45)}),
         "shipping": Service("python", {"orders process": Operation(12, 1)}, store="postgresql"),

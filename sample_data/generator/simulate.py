@@ -175,11 +175,8 @@ class Play:
         fault = self.scenario.fault
         if fault.kind == "pool" and service == fault.service:
             queries = fault.queries if self.loop.now >= self.onset else 2
-        for _ in range(queries):
-            ok = yield from self._query(span, pod)
-            if not ok:
-                failed = True
-                break
+        if queries:
+            failed = not (yield from self._queries(span, pod, queries))
         for call in plan.calls:
             if failed or self.rng.random() > call.chance:
                 continue
@@ -229,8 +226,8 @@ class Play:
             return max(0.01, float(self.rng.normal(fault.delay / 2, fault.delay / 10)))
         return 0.0
 
-    def _query(self, span: Span, pod: Pod) -> Iterator[object]:
-        """A query on a pooled connection; False when none was free in time."""
+    def _queries(self, span: Span, pod: Pod, count: int) -> Iterator[object]:
+        """Queries on one pooled connection; False when none was free in time."""
         service = self.topology.services[pod.service]
         pool = self.pools[pod.name]
         got = yield pool
@@ -249,15 +246,19 @@ class Play:
                 )
             )
             return False
-        query = self._span(span.trace, span.id, pod, f"{service.store} query", "client")
-        query.tags |= {"db.system": service.store, "db.name": pod.service}
-        yield self._work(
-            {"redis": 0.6, "postgresql": 4.0}[service.store or "redis"]
-            * (22 if pool.size < 5 and self.loop.now >= self.onset else 1)
-        )
-        self._close(query)
+        for _ in range(count):
+            yield from self._query(span, pod, crowded=pool.size < 5 and self.loop.now >= self.onset)
         self.loop.leave(pool)
         return True
+
+    def _query(self, span: Span, pod: Pod, *, crowded: bool) -> Iterator[object]:
+        """One query; row locks make it wait where a pool's few connections are held long."""
+        service = self.topology.services[pod.service]
+        query = self._span(span.trace, span.id, pod, f"{service.store} query", "client")
+        query.tags |= {"db.system": service.store, "db.name": pod.service}
+        usual = {"redis": 0.6, "postgresql": 4.0}[service.store or "redis"]
+        yield self._work(usual * (40 if crowded else 1))
+        self._close(query)
 
     def _generate(self, span: Span, pod: Pod) -> Iterator[object]:
         """An answer of a language model, token by token."""

@@ -68,7 +68,7 @@ STORY = (
         _at(11, "13:42"),
         32,
         1.1,
-        Fault("pool", "inventory", _at(11, "14:05"), size=2, queries=9),
+        Fault("pool", "inventory", _at(11, "14:05"), size=1, queries=9),
         deploys=(
             Deploy(_at(11, "13:36"), "inventory", "2.5.0", BAD_COMMIT, "mila"),
             Deploy(_at(11, "14:01"), "shipping", "1.6.1", "shipping: clearer log lines", "jonas"),
@@ -78,7 +78,7 @@ STORY = (
         truth={
             "at": "2025-03-11T14:08:00Z",
             "service": "inventory",
-            "fault": "dependency",
+            "fault": "capacity",
             "change": {"kind": "commit", "subject": BAD_COMMIT, "also": []},
             "decoys": ["shipping@1.6.1", "spring-banner"],
             "remediation": "rollback",
