@@ -103,9 +103,14 @@ def decode(content: bytes, place: Place, origin: str) -> Batch:
 
 
 def _one_by_one(content: bytes, origin: str) -> tuple[Reply, list[tuple[str, str]]]:
-    """The slow way, for a reply in which some span has a field of the wrong type."""
+    """The slow way: for a reply in which some span has a field of the wrong type, and for a
+    single trace without a reply around it."""
+    alone = content.lstrip()[:200].find(b'"data"') < 0 and b'"spans"' in content
     try:
-        found = msgspec.json.decode(content, type=_RawReply)
+        if alone:
+            found = _RawReply([msgspec.json.decode(content, type=_RawTrace)])
+        else:
+            found = msgspec.json.decode(content, type=_RawReply)
     except msgspec.DecodeError as error:
         raise UserError(
             f"{origin} is not a reply of Jaeger's query API ({error});"

@@ -48,7 +48,7 @@ def _newest(name: str, files: pl.DataFrame) -> datetime | None:
     """The latest time in the files' statistics, of the table's own time column."""
     for column in _TIMES:
         key = f"max.{column}"
-        if column in TABLES[name].schema.names and key in files.columns:
+        if column in TABLES[name].schema.names and files.schema.get(key, pl.Null).is_temporal():
             found = files[key].cast(pl.Datetime("us", "UTC"), strict=False).max()
             return found if isinstance(found, datetime) else None
     return None

@@ -1,0 +1,198 @@
+"""Metrics: text in columns, and a real Prometheus read to the last bit."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest import openmetrics, remote_read
+from ingest.batch import Place, Request
+from ingest.run import ingest
+from lake import Lake, UserError
+
+TEXT = """# HELP requests Requests, all of them.
+# TYPE requests counter
+requests_total{path="/a b",code="200"} 3 1741701600
+requests_total{path="/\\"x\\\\}",code="500"} 4.5 1741701600.25 # {trace_id="ab"} 0.5
+# TYPE heat gauge
+# UNIT heat celsius
+heat NaN 1741701601
+heat{cluster="eu-1"} +Inf 1741701601
+heat nonsense 1741701601
+heat 7
+{what is this
+# EOF
+"""
+LATE = datetime(2025, 3, 12, tzinfo=UTC)
+
+
+def test_every_line_is_a_sample_or_refused() -> None:
+    batch = openmetrics.decode(TEXT, Place(cluster="us-1"), "x")
+    assert (batch.records, batch.rows.height, batch.rejected.height) == (7, 4, 3)
+    assert batch.rejected["reason"].to_list() == [
+        "the value is no number",
+        "no timestamp",
+        "not a sample line",
+    ]
+
+
+def test_labels_types_units_and_places_are_read() -> None:
+    batch = openmetrics.decode(TEXT, Place(cluster="us-1"), "x")
+    assert batch.series is not None
+    series = {row["metric"]: row for row in batch.series.to_dicts()}
+    assert series["requests_total"]["type"] == "counter"
+    assert series["heat"]["unit"] == "celsius"
+    labels = batch.series["labels"].map.get("path").drop_nulls().to_list()
+    assert labels == ["/a b", '/"x\\}']
+    assert batch.rows["cluster"].to_list() == ["us-1", "us-1", "us-1", "eu-1"]
+    assert math.isnan(batch.rows["value"][2])
+    assert batch.rows["value"][3] == math.inf
+    assert batch.rows["ts"][1].microsecond == 250_000
+
+
+def test_an_exemplar_is_kept() -> None:
+    batch = openmetrics.decode(TEXT, Place(), "x")
+    assert batch.exemplars is not None
+    assert batch.exemplars.select("trace_id", "value").rows() == [("ab", 0.5)]
+
+
+def test_a_cut_text_is_refused() -> None:
+    with pytest.raises(UserError, match="# EOF"):
+        openmetrics.decode(TEXT.replace("# EOF\n", ""), Place(), "x")
+
+
+def message(value: float, at: int) -> bytes:
+    """A remote-read Sample as Prometheus encodes it: a zero value is left out."""
+    bits = np.float64(value).tobytes()
+    body = (b"" if bits == bytes(8) else b"\x09" + bits) + b"\x10" + remote_read._varint(at)
+    return b"\x12" + bytes([len(body)]) + body
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.just(0.0), st.floats(allow_nan=True)),
+            st.integers(0, 1 << 45),
+        ),
+        max_size=60,
+    )
+)
+def test_samples_are_decoded_bit_by_bit(rows: list[tuple[float, int]]) -> None:
+    block = np.frombuffer(b"".join(message(value, at) for value, at in rows), np.uint8)
+    times, values = remote_read._samples(block)
+    assert times.tolist() == [at for _, at in rows]
+    given_bits = [np.float64(value).tobytes() for value, _ in rows]
+    assert [value.tobytes() for value in values] == given_bits
+
+
+@contextmanager
+def prometheus(folder: Path, text: bytes) -> Iterator[str]:
+    """A real server that holds the samples of an OpenMetrics text."""
+    for program in ("prometheus", "promtool"):
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not installed (Debian: apt-get install prometheus)")
+    (folder / "metrics.om").write_bytes(text)
+    load = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "metrics.om", "data"]
+    subprocess.run(load, cwd=folder, check=True, capture_output=True)
+    (folder / "p.yml").write_text("global: {scrape_interval: 1h}\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = ["prometheus", "--config.file=p.yml", "--storage.tsdb.path=data"]
+    command += ["--storage.tsdb.retention.time=100y", f"--web.listen-address=127.0.0.1:{port}"]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(200):
+                try:
+                    urllib.request.urlopen(f"{url}/-/ready", timeout=1).close()
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            yield url
+        finally:
+            server.terminate()
+
+
+def test_a_real_prometheus_is_pulled_and_continued(tmp_path: Path) -> None:
+    lines = [
+        f'up{{job="a"}} {v} {1741701600 + 60 * i}' for i, v in enumerate([1, 0, "NaN", 2.5] * 40)
+    ]
+    text = "# TYPE up gauge\n" + "\n".join(lines) + "\n# EOF\n"
+    lake = Lake(tmp_path / "lake")
+    with prometheus(tmp_path, text.encode()) as url:
+        assert ingest(lake, "prometheus", Request(url, until=LATE)).rows == 160
+        assert ingest(lake, "prometheus", Request(url, until=LATE)).rows == 0
+        since = datetime(2025, 3, 11, 14, tzinfo=UTC)
+        other = Lake(tmp_path / "other")
+        ingest(
+            other,
+            "prometheus",
+            Request(url, since=since, until=datetime(2025, 3, 11, 15, tzinfo=UTC)),
+        )
+        assert other.read("raw_samples").height == 60
+    wanted = openmetrics.decode(text, Place(), "x").rows
+    columns = ["series", "ts", "value"]
+    assert (
+        lake.read("raw_samples")
+        .select(columns)
+        .sort(columns[:2])
+        .equals(wanted.select(columns).sort(columns[:2]))
+    )
+
+
+def test_what_is_no_prometheus_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no Prometheus server answers at http://127\.0\.0\.1:9"):
+        ingest(Lake(tmp_path / "lake"), "prometheus", Request("http://127.0.0.1:9"))
+    assert not (tmp_path / "lake").exists()
+
+
+@pytest.mark.xdist_group("real data")
+def test_the_train_ticket_metrics_come_back_from_a_real_server(
+    real_data: Path, tmp_path: Path
+) -> None:
+    text = gzip.decompress((real_data / "train-ticket/prometheus/metrics.om.gz").read_bytes())
+    lake = Lake(tmp_path / "lake")
+    with prometheus(tmp_path, text) as url:
+        landed = ingest(lake, "prometheus", Request(url, until=datetime(2023, 2, 1, tzinfo=UTC)))
+    assert landed.rows == 1_450_840
+    columns = ["series", "ts", "value"]
+    mine = lake.scan("raw_samples").select(columns).sort(columns[:2]).collect()
+    assert mine["value"].is_nan().sum() == 83_218
+    wanted = openmetrics.decode(text.decode(), Place(), "x").rows.select(columns)
+    assert mine.equals(wanted.sort(columns[:2]))
+
+
+def test_one_series_has_one_name_in_every_process() -> None:
+    assert openmetrics.fingerprint("up", {"b": "2", "a": "1"}) == openmetrics.fingerprint(
+        "up", {"a": "1", "b": "2"}
+    )
+    assert openmetrics.fingerprint("up", {"a": "1"}) == -242227391563483953
+
+
+def test_a_series_seen_again_is_widened_not_doubled(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    for number, at in enumerate((1741701600, 1741701660)):
+        file = tmp_path / f"{number}.om"
+        file.write_text(f"# TYPE up gauge\nup {number} {at}\n# EOF\n")
+        ingest(lake, "prometheus", Request(str(file)))
+    series = lake.read("series")
+    assert series.height == 1
+    assert (series["last_seen"] - series["first_seen"]).dt.total_seconds().to_list() == [60]
+    assert lake.scan("samples").select(pl.len()).collect().item() == 0
