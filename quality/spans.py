@@ -31,9 +31,9 @@ Rule = Callable[[pl.DataFrame], pl.DataFrame]
 BEFORE_CLOCKS: tuple[tuple[str, Rule], ...] = (
     ("id_format", id_format.apply),  # all others compare ids
     ("time_unit", time_unit.apply),  # links are believed only between rows close in time
-    ("id_missing", id_missing.apply),
     ("id_truncated", id_truncated.apply),
     ("id_corrupt", id_corrupt.apply),
+    ("id_missing", id_missing.apply),  # its neighbours' ids must agree, so they are mended first
     ("trace_split", trace_split.apply),  # what is left: whole ids, but not the parent's
     ("id_missing", span_id_missing.apply),  # needs whole traces
     ("span_duplicate", span_duplicate.apply),  # copies are alike once their ids are mended

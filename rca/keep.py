@@ -11,7 +11,6 @@ import polars as pl
 
 from lake import TABLES, Lake, empty
 
-
 LASTS = timedelta(minutes=10)  # a question this long after an onset is about that incident
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import polars as pl
 
 from quality import marks
+from quality.clock.bounds import owner
 
 NAME = "duration_negative"
 
@@ -35,26 +36,25 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def neighbours(spans: pl.DataFrame, which: pl.Expr) -> pl.DataFrame:
-    """For the rows asked for: the parent's interval (low, high), the children's (first, last)."""
+    """For the rows asked for: the parent's interval (low, high), the children's (first, last), of
+    neighbours on the same clock only: other hosts' clocks are not set right yet."""
+    spans = spans.with_columns(owner().alias("owner"))
     asked = spans.filter(which)
     ends = pl.col("start_ns") + pl.col("duration_ns")
     fine = spans.filter(~which & (pl.col("duration_ns") >= 0))
-    above = fine.select("trace_id", parent_span_id="span_id", low="start_ns", high=ends).unique(
-        ["trace_id", "parent_span_id"], keep="any"
-    )
+    up, down = ["trace_id", "owner", "parent_span_id"], ["trace_id", "owner", "span_id"]
+    above = fine.select(
+        "trace_id", "owner", parent_span_id="span_id", low="start_ns", high=ends
+    ).unique(up, keep="any")
     below = (
-        fine.join(
-            asked.select("trace_id", parent_span_id="span_id"),
-            on=["trace_id", "parent_span_id"],
-            how="semi",
-        )
-        .group_by("trace_id", span_id="parent_span_id")
+        fine.join(asked.select("trace_id", "owner", parent_span_id="span_id"), on=up, how="semi")
+        .group_by("trace_id", "owner", span_id="parent_span_id")
         .agg(first=pl.col("start_ns").min(), last=ends.max())
     )
     return (
-        asked.select("row", "trace_id", "span_id", "parent_span_id")
-        .join(above, on=["trace_id", "parent_span_id"], how="left")
-        .join(below, on=["trace_id", "span_id"], how="left")
+        asked.select("row", *down, "parent_span_id")
+        .join(above, on=up, how="left")
+        .join(below, on=down, how="left")
         .select("row", "low", "high", "first", "last")
     )
 
