@@ -185,7 +185,7 @@ def _trait(
     marked = latency.slow(seen.spans).filter(pl.col("service") == service, pl.col("bad"))
     bad = marked.filter(pl.col("slow") | pl.col("error")).select("span_id").unique()
     found = attributes.traits(lake, seen.window, service, bad)
-    telling = [one for one in found if one.score >= 10.0 and one.bad - one.good >= 0.3]
+    telling = [one for one in found if one.score >= 8.0 and one.bad - one.good >= 0.3]
     if not telling:
         return None
     listed[0]["evidence"].append(claims.trait(ledger, when, service, telling[0]))

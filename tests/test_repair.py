@@ -113,19 +113,20 @@ def test_planted_faults_are_repaired_rightly_and_healthy_rows_untouched(
     for key, column, before, after in changed.rows():
         steps[key, column][before] = after
     last = {key: (set(one.values()) - set(one)).pop() for key, one in steps.items()}
-    wrong, right = defaultdict(int), defaultdict(int)
+    wrong: dict[str, int] = defaultdict(int)
+    right: dict[str, int] = defaultdict(int)
     strangers = []
     for (key, column), after in last.items():
         if column == "duration_ns" or (after is None and column != "row"):
             continue  # follows its start; or an id that is none was left out, which no rule mended
+        if column == "row":  # of two equal copies either may stay
+            right["span_duplicate"] += 1
+            continue
         name = {"start_ns": "start"}.get(column, column)
         if (key, name) not in planted:
             strangers.append((key, column))
             continue
         rule, wanted = planted[key, name]
-        if name == "row":
-            right[rule] += 1
-            continue
         same = after == wanted if name != "start" else abs(int(after) / 1000 - int(wanted)) < 1000
         (right if same else wrong)[rule] += 1
     assert not wrong, dict(wrong)
@@ -139,7 +140,7 @@ def test_planted_faults_are_repaired_rightly_and_healthy_rows_untouched(
         "span_duplicate",
     ):
         total = sum(1 for one in planted.values() if one[0] == rule)
-        assert right[rule] >= 0.97 * total, (rule, right[rule], total)
+        assert 0.97 * total <= right[rule] <= total, (rule, right[rule], total)
 
 
 def test_clocks_are_set_right_within_a_millisecond(demo_folder: Path) -> None:

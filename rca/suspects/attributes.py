@@ -42,8 +42,8 @@ class Trait(NamedTuple):
 
 
 def traits(lake: Lake, window: Stretch, service: str, bad_ids: pl.DataFrame) -> list[Trait]:
-    """What sets the bad spans (span_id) of a service apart from the good ones of the same
-    operations, the most telling first."""
+    """What sets the bad spans (span_id) of a service apart from the good ones that play the
+    same part (have a parent of the same operation), the most telling first."""
     wide = _values(lake, window, service, bad_ids)
     if not wide.height or not bad_ids.height:
         return []
@@ -65,14 +65,18 @@ def traits(lake: Lake, window: Stretch, service: str, bad_ids: pl.DataFrame) -> 
 
 def _values(lake: Lake, window: Stretch, service: str, bad_ids: pl.DataFrame) -> pl.DataFrame:
     """(span_id, key, value) of every attribute with few values."""
+    wanted = ("cluster", "host", "attributes", "resource")
     spans = (
         lake.scan("spans")
         .filter(within("start", [window]), pl.col("service") == service)
-        .select("span_id", "operation", "cluster", "host", "attributes", "resource")
+        .select("span_id", "parent_span_id", "operation", *wanted)
         .collect()
     )
-    same = spans.join(bad_ids, on="span_id", how="semi")["operation"].unique()
-    spans = spans.filter(pl.col("operation").is_in(same.implode()))
+    parents = spans.select(parent_span_id="span_id", part="operation").unique("parent_span_id")
+    spans = spans.join(parents, on="parent_span_id", how="left")
+    spans = spans.with_columns(pl.coalesce("part", "operation").alias("part"))
+    same = spans.join(bad_ids, on="span_id", how="semi")["part"].unique()
+    spans = spans.filter(pl.col("part").is_in(same.implode()))
     parts = [
         spans.select("span_id", pl.col(column).map.entries().alias("pair"))
         .explode("pair", empty_as_null=True)
