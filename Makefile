@@ -42,7 +42,8 @@ format: $(VENV)/.dev ## let ruff put the code in order
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/.dev ## the benchmarks, each beside a named alternative
-	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in bench/[a-z]*.py; do echo "== $$file"; \
+	  $(BIN)/python -m bench.$$(basename $$file .py) || exit 1; done
 
 clean: ## remove the environment, caches and the demo's folder
 	rm -rf $(VENV) rootlake-demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

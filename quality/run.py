@@ -75,7 +75,7 @@ def stamps(lake: Lake, stage: Stage, days: Sequence[date]) -> dict[date, int]:
     """What each day is made from, as a number: raw files of the day, its neighbours and the
     unplaced rows, rule versions, and for logs the clocks of their hosts."""
     files = {
-        day: lake.files(stage.raw, {"date": day})
+        day: [file.rsplit("/", 1)[-1] for file in lake.files(stage.raw, {"date": day})]
         for day in {other for day in days for other in _around([day])} | {UNPLACED}
     }
     found = {}
