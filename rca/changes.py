@@ -17,9 +17,16 @@ import polars as pl
 from lake import Lake
 
 EXPLAINS = 0.5  # a change below this explains nothing
+UNEXPLAINED = 0.45  # the most for a change of which nothing says how it could lead to the fault
 REACH = timedelta(days=10)
 SLACK = timedelta(minutes=1)
 Row = dict[str, Any]
+
+
+def short(ref: Any) -> str:
+    """A reference as a person reads it: a sha cut, anything else whole."""
+    text = str(ref)
+    return text[:12] if re.fullmatch("[0-9a-f]{40}", text) else text[:60]
 
 
 class Analyser(NamedTuple):
@@ -114,6 +121,7 @@ def _score(
         score = 0.25 + (0.45 if acts else 0.0) + 0.15 * _near(effect, onset)
         score += 0.1 if deploy or row["kind"] in {"config", "flag"} else 0.0
         score += 0.15 if same_place else -0.3 if other_place else 0.0
+        score = score if acts else min(score, UNEXPLAINED)
         score *= 1.0 if place == 0 else 0.4
         if score > best:
             best = score

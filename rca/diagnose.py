@@ -221,7 +221,7 @@ def _worth_showing(ordered: Sequence[Row], onset: datetime) -> list[Row]:
 
 
 def _change(ledger: Ledger, row: Row, place: int) -> Row:
-    why = f"{row['kind']} {str(row['ref'])[:12]}: {'; '.join(row['reasons'])}"
+    why = f"{row['kind']} {changes.short(row['ref'])}: {'; '.join(row['reasons'])}"
     return {
         "rank": place,
         "kind": row["kind"],
@@ -294,7 +294,9 @@ def _summary(listed: Sequence[Row], culprit: Row | None, trait: attributes.Trait
     text += f", where {trait}" if trait else ""
     if culprit:
         line = (culprit["message"] or "").split("\n")[0]
-        return f"{text}; explained by {culprit['kind']} {str(culprit['ref'])[:12]} “{line[:80]}”"
+        return (
+            f"{text}; explained by {culprit['kind']} {changes.short(culprit['ref'])} “{line[:80]}”"
+        )
     return f"{text}; no change explains it"
 
 

@@ -135,10 +135,12 @@ def diagnose_all(context: Context, lake: Lake, folder: Path) -> list[dict[str, A
 
 def _finding(answer: dict[str, Any]) -> str:
     """One line: what is to blame, and which change."""
+    from rca.changes import short
+
     first = answer["suspects"][0] if answer["suspects"] else None
     cause = f"{first['service']}: {first['fault']}" if first else "no suspect"
     change = answer["root_cause_change"]
-    why = f"{change['kind']} {change['ref'][:12]}" if change else "no change explains it"
+    why = f"{change['kind']} {short(change['ref'])}" if change else "no change explains it"
     return f"{answer['incident_id']}  {cause}, {why} ({answer['verdict']})"
 
 

@@ -17,6 +17,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable
 
+from rca.changes import short
+
 _CLOCK = re.compile(r"\b([01]?\d|2[0-3]):([0-5]\d)\b")
 _DAY = re.compile(r"\b(\d{4}-\d{2}-\d{2})")
 
@@ -143,7 +145,7 @@ def written(answer: dict[str, Any], done: dict[str, str]) -> str:
     if change:
         reasons = "; ".join(change["reasons"])
         lines.append(
-            f"The {change['kind']} {str(change['ref'])[:12]} explains it: {reasons}"
+            f"The {change['kind']} {short(change['ref'])} explains it: {reasons}"
             f" [{', '.join(change['evidence'])}]."
         )
     else:

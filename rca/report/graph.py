@@ -29,7 +29,7 @@ def svg(lake: Lake, answer: Row) -> str:
     arrows = "".join(_arrow(row, spots) for row in edges.to_dicts())
     boxes = "".join(_box(name, spot, answer) for name, spot in sorted(spots.items()))
     head = (
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7"'
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse"'
         ' orient="auto"><path class="tip" d="M0 0 8 4 0 8z"/></marker></defs>'
     )
     return (

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from lake import Lake
+from rca.changes import short
 from rca.report import graph, timeline, waterfall
 from rca.report.terminal import clean
 
@@ -88,7 +89,12 @@ def _suspects(answer: Row) -> str:
         f"<td>{_cited(one['evidence'])}</td></tr>"
         for one in answer["suspects"]
     )
-    return f"<table>{rows}</table>"
+    claims = {one["id"]: one["claim"] for one in answer["evidence"]}
+    why = "".join(
+        f"<li>{esc(claims[name])} {_cited([name])}</li>"
+        for name in answer["suspects"][0]["evidence"]
+    )
+    return f"<table>{rows}</table><ul>{why}</ul>"
 
 
 def _cited(names: Sequence[str]) -> str:
@@ -101,7 +107,7 @@ def _culprit(answer: Row) -> str:
         return "<p>No change explains this.</p>"
     reasons = "".join(f"<li>{esc(one)}</li>" for one in change["reasons"])
     return (
-        f"<p><b>{esc(change['kind'])} <code>{esc(str(change['ref'])[:16])}</code></b> by"
+        f"<p><b>{esc(change['kind'])} <code>{esc(short(change['ref']))}</code></b> by"
         f" {esc(change.get('author') or 'nobody named')}, {esc(_time(change['ts']))}<br>"
         f"{esc(change.get('message') or '')}</p><ul>{reasons}</ul>{_diff(answer, change)}"
     )
@@ -138,7 +144,7 @@ def _changes(answer: Row) -> str:
     rows = "".join(
         f"<tr class='{'first' if one is answer['changes'][0] and answer['root_cause_change'] else ''}'>"
         f"<td>{esc(_time(one['ts']))}</td><td>{esc(one['kind'])}</td><td>{esc(one['service'] or '')}</td>"
-        f"<td><code>{esc(str(one['ref'])[:16])}</code> {esc(one.get('message') or '')}"
+        f"<td><code>{esc(short(one['ref']))}</code> {esc(one.get('message') or '')}"
         f"<small>{esc('; '.join(one['reasons']))}</small></td><td>{one['score']:.2f}</td></tr>"
         for one in answer["changes"]
     )

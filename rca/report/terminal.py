@@ -13,6 +13,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from rca.changes import short
+
 Row = Mapping[str, Any]
 COLOUR = {"confirmed": "green", "likely": "yellow", "inconclusive": "red"}
 BAR = 12
@@ -97,7 +99,7 @@ def _culprit(answer: Row) -> Any:
         considered = len(answer["changes"])
         return Text(f"no change explains this ({considered} considered)", style="dim")
     out = Text()
-    out.append(f"{change['kind']} {clean(change['ref'])[:16]}", style="bold")
+    out.append(f"{change['kind']} {clean(short(change['ref']))}", style="bold")
     out.append(f"  {clean(change.get('message', ''))}\n")
     for reason in change["reasons"]:
         out.append(f"· {clean(reason)}\n", style="dim")
