@@ -56,9 +56,16 @@ def narrow(raw: pl.DataFrame) -> pl.DataFrame:
 
 
 def _whole(column: str, size: int) -> pl.Expr:
-    """A 64-bit trace id at full width: the same id, as OpenTelemetry and Jaeger write it."""
+    """A 64-bit trace id at full width: the same id, as OpenTelemetry and Jaeger write it. An empty
+    text is no id."""
     half = pl.col(column).str.contains("^[0-9a-f]{16}$")
-    return pl.when(half).then(pl.col(column).str.zfill(size)).otherwise(column).alias(column)
+    return (
+        pl.when(half)
+        .then(pl.col(column).str.zfill(size))
+        .when(pl.col(column) != "")
+        .then(column)
+        .alias(column)
+    )
 
 
 def _status(text: pl.Expr) -> pl.Expr:

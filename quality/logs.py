@@ -7,21 +7,25 @@ from typing import NamedTuple
 
 import polars as pl
 
-from quality import marks, templates
+from quality import audit, moves, templates
 from quality.clock import skew
-from quality.rules import id_format
-from quality.spans import changed_values
+from quality.rules import id_format, partial_join
 
-VERSIONS = {"partial_join": 1, "id_format": 1}
-STREAM = ["batch", "pod", "container", "stream"]
-MICROS = 1_000
+VERSIONS = dict.fromkeys((partial_join.NAME, id_format.NAME, skew.NAME, moves.NAME), 2)
+_IDS = {
+    "trace_id": r"""(?i)trace[_.-]?id["']?\s*[:=]\s*["']?([0-9a-zA-Z+/=-]{8,40})""",
+    "span_id": r"""(?i)span[_.-]?id["']?\s*[:=]\s*["']?([0-9a-zA-Z+/=-]{8,40})""",
+}
+_WHOLE = "^([0-9a-fA-F]{16}|[0-9a-fA-F]{32})$"
 
 
 class Repaired(NamedTuple):
-    """logs: clean rows; joined: how many physical lines became part of another."""
+    """logs: clean rows, with `row`, `row_key`, `date` of the raw row and `before_ts` beside;
+    joined: row_key and day (`before`) of lines that became part of another, and the `row` they
+    went `into`."""
 
     logs: pl.DataFrame
-    joined: int
+    joined: pl.DataFrame
     audit: pl.DataFrame
 
 
@@ -33,54 +37,42 @@ def repair(raw: pl.DataFrame, clocks: list[skew.Line], nodes: pl.DataFrame) -> R
         pl.lit([], pl.List(pl.String)).alias("faults"),
         pl.lit([], pl.List(pl.String)).alias("repaired"),
         pl.lit(None, pl.String).alias("parent_span_id"),
+        pl.col("ts").alias("before_ts"),
     )
-    whole = join_partials(lines)
-    named = id_format.apply(whole)
-    placed = _placed(named, nodes)
-    shifted = _shifted(placed, clocks)
-    return Repaired(templates.assign(shifted), lines.height - whole.height, _audit(whole, named))
+    whole, parts = partial_join.apply(lines)
+    named = id_format.drop(id_format.apply(_read_again(whole, parts)))
+    shifted = _shifted(_placed(named, nodes), clocks)
+    gone = lines.select("row", "row_key", before="date").join(parts, on="row")
+    into = gone.join(lines.select(into="row", target="row_key"), on="into", how="left")
+    return Repaired(
+        templates.assign(shifted),
+        into.select("row_key", "before", "into"),
+        pl.concat(
+            [
+                audit.merged(partial_join.NAME, into, into["target"]).with_columns(
+                    row=into["into"]
+                ),
+                audit.values(id_format.NAME, whole, named, ("trace_id", "span_id")),
+            ]
+        ),
+    )
 
 
-def join_partials(lines: pl.DataFrame) -> pl.DataFrame:
-    """Adjacent pieces of one line made one.
-
-    A piece is continued by the next line of its stream only if that does not begin as the
-    stream's whole lines do; a piece without its continuation is marked.
-    """
-    if not lines["partial"].any():
+def _read_again(lines: pl.DataFrame, parts: pl.DataFrame) -> pl.DataFrame:
+    """Ids that stood where a line was cut: read from the joined line, or left out where the rest
+    is missing."""
+    if not parts.height and not lines["partial"].any():
         return lines
-    keyed = lines.with_columns(
-        container=pl.col("attributes").map.get("container"),
-        stream=pl.col("attributes").map.get("stream"),
-    ).sort([*STREAM, "arrival"], maintain_order=True, nulls_last=True)
-    after = pl.col("partial").shift(1).over(STREAM).fill_null(value=False)
-    begins = _shape() == _usual_shape(after)
-    near = pl.col("arrival") - pl.col("arrival").shift(1).over(STREAM) == 1
-    continues = after & near & ~begins.fill_null(value=False)
-    group = (~continues).cum_sum().alias("group")
-    keyed = keyed.with_columns(continues.alias("continues")).with_columns(group)
-    last = pl.col("partial").last()
-    merged = keyed.group_by("group", maintain_order=True).agg(
-        pl.col("body").str.join("").alias("whole"), last.alias("cut")
+    joined = pl.col("row").is_in(parts["into"].unique().implode())
+    return lines.with_columns(
+        pl.when(joined)
+        .then(pl.coalesce(pl.col("body").str.extract(pattern), column))
+        .when(pl.col("partial") & ~pl.col(column).str.contains(_WHOLE))
+        .then(None)
+        .otherwise(column)
+        .alias(column)
+        for column, pattern in _IDS.items()
     )
-    first = keyed.filter(~pl.col("continues")).join(
-        merged, on="group", how="left", maintain_order="left"
-    )
-    joined = first.with_columns(
-        pl.col("whole").alias("body"), marks.fault("partial", pl.col("cut"))
-    )
-    return joined.sort("row").select(lines.columns)
-
-
-def _shape() -> pl.Expr:
-    """How a line begins: its first eight characters, digits and letters each as one sign."""
-    head = pl.col("body").str.slice(0, 8)
-    return head.str.replace_all("[0-9]", "0").str.replace_all("[A-Za-z]", "a")
-
-
-def _usual_shape(after: pl.Expr) -> pl.Expr:
-    """The most frequent beginning of the lines that follow a whole line, per stream."""
-    return pl.when(~after).then(_shape()).drop_nulls().mode().first().over(STREAM)
 
 
 def _placed(lines: pl.DataFrame, nodes: pl.DataFrame) -> pl.DataFrame:
@@ -91,17 +83,13 @@ def _placed(lines: pl.DataFrame, nodes: pl.DataFrame) -> pl.DataFrame:
 
 def _shifted(lines: pl.DataFrame, clocks: list[skew.Line]) -> pl.DataFrame:
     """The time by the host's corrected clock."""
-    asked = lines.select("row", host="node", at=pl.col("ts").dt.timestamp("us") * MICROS)
-    moves = skew.corrections(clocks, asked.drop_nulls())
-    if not moves.height:
+    asked = lines.select("row", host="node", at=skew.nanos(pl.col("ts")))
+    moves_by = skew.corrections(clocks, asked.drop_nulls())
+    if not moves_by.height:
         return lines
-    by = pl.duration(microseconds=pl.col("by").fill_null(0) // MICROS)
+    by = pl.duration(microseconds=pl.col("by").fill_null(0) // 1_000)
     return (
-        lines.join(moves, on="row", how="left", maintain_order="left")
+        lines.join(moves_by, on="row", how="left", maintain_order="left")
         .with_columns((pl.col("ts") - by).alias("ts"))
         .drop("by", "doubt")
     )
-
-
-def _audit(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
-    return changed_values("id_format", before, after, ("trace_id", "span_id"))

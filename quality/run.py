@@ -8,19 +8,21 @@ next run makes exactly those.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import polars as pl
 
-from lake import TABLES, UNPLACED, Lake
-from quality import stages
-from quality.stages import STAGES, Outcome, Stage
+from lake import UNPLACED, Lake
+from quality import lookups, moves, write
+from quality.moves import Pair
+from quality.outcome import Outcome
+from quality.stages import STAGES, Stage
 
 DAY = timedelta(days=1)
-_PLACING = ("time_unit", "time_implausible")  # rules that give an unplaced row its day
+ROWS = 6_000_000  # raw rows computed at once, unless a single day has more
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON, the busiest rule first."""
-        order = sorted(self.rules.items(), key=lambda item: -item[1])
+        order = sorted(self.rules.items(), key=lambda item: (-item[1], item[0]))
         return {
             "days": [str(day) for day in sorted(self.days)],
             "rows": self.rows,
@@ -50,200 +52,135 @@ def repair(
     progress: Callable[[str], None] | None = None,
     now: datetime | None = None,
 ) -> Summary:
-    """Make the clean tables follow the raw ones; `days` limits the run to some days.
-
-    A second run without new raw rows writes nothing.
+    """Make the clean tables follow the raw ones; `days` limits the run to some days and those
+    they cannot be told apart from. A second run without new raw rows writes nothing.
     """
     summary = Summary()
     moment = now or datetime.now(UTC)
-    run_id = f"repair-{moment:%Y%m%dT%H%M%S.%f}"
+    run = write.Run(lake, f"repair-{moment:%Y%m%dT%H%M%S.%f}", moment)
     texts: list[pl.DataFrame] = []
     for stage in STAGES:
-        for chunk in _chunks(_dirty(lake, stage, days)):
+        todo = _dirty(lake, stage, days)
+        sizes = _sizes(lake, stage) if todo else {}
+        while todo:
+            chunk = _chunk(sorted(todo), sizes)
             if progress:
                 progress(f"{stage.clean} {min(chunk)} … {max(chunk)}")
-            outcome = _compute(lake, stage, chunk)
-            _write(lake, stage, chunk, outcome, run_id, moment, summary)
+            made, outcome = _settled(lake, stage, chunk)
+            _commit(run, stage, made, outcome, summary)
+            todo -= made
             if outcome.texts is not None:
                 texts.append(outcome.texts)
     if texts:
-        stages.update_templates(lake, pl.concat(texts))
+        lookups.update_templates(lake, pl.concat(texts))
     return summary
 
 
-def stamps(lake: Lake, stage: Stage, days: Sequence[date]) -> dict[date, int]:
+def stamps(
+    lake: Lake, stage: Stage, days: Iterable[date], fresh: Mapping[Pair, int] | None = None
+) -> dict[date, int]:
     """What each day is made from, as a number: raw files of the day, its neighbours and the
-    unplaced rows, rule versions, and for logs the clocks of their hosts."""
+    unplaced rows, versions of rules and suppressions, rows moved from or to it, and for logs the
+    clocks of their hosts. `fresh` are digests of moves about to be written.
+    """
+    days = sorted(days)
     files = {
         day: [file.rsplit("/", 1)[-1] for file in lake.files(stage.raw, {"date": day})]
-        for day in {other for day in days for other in _around([day])} | {UNPLACED}
+        for day in {*_around(days), UNPLACED}
     }
+    pairs = {day: moves.pairs_of([day]) for day in days}
+    apps = {pair: moves.app(stage.clean, pair) for found in pairs.values() for pair in found}
+    held = lake.transactions("repairs", apps.values())
+    suppressed = lake.version("suppressions")
     found = {}
     for day in days:
         parts = [*(file for other in _around([day]) for file in files[other]), *files[UNPLACED]]
-        parts.append(repr(sorted(stage.versions.items())))
+        parts += [repr(sorted(stage.versions.items())), repr(suppressed)]
+        known = [(pair, (fresh or {}).get(pair, max(held[apps[pair]], 0))) for pair in pairs[day]]
+        parts.append(repr([one for one in known if one[1]]))
         if stage.clean == "logs":
-            parts.append(repr(stages.clock_lines(lake, _around([day]))))
-            parts.append(repr(stages.pods(lake, _around([day])).sort("pod").rows()))
+            parts.append(repr(lookups.clock_lines(lake, _around([day]))))
+            parts.append(repr(lookups.pods(lake, _around([day])).rows()))
         digest = hashlib.blake2b("\n".join(parts).encode(), digest_size=8).digest()
         found[day] = int.from_bytes(digest, "big") >> 1
     return found
 
 
-def _dirty(lake: Lake, stage: Stage, days: Sequence[date] | None) -> dict[date, int]:
-    """The days whose stamp differs from what their tables carry, with their new stamp."""
+def _dirty(lake: Lake, stage: Stage, days: Sequence[date] | None) -> set[date]:
+    """The days whose stamp differs from what any of their tables carries."""
     raw = set(lake.days(stage.raw))
-    every = (raw | set(lake.days(stage.clean))) - {UNPLACED}
-    if raw and not every:
-        every = {UNPLACED}  # nothing but rows without a day: they go to quarantine
+    every = raw | set(lake.days(stage.clean))
+    if UNPLACED in raw:
+        rows = lake.scan(stage.raw).filter(pl.col("date") == UNPLACED).collect()
+        every |= set(stage.days(rows).drop_nulls().to_list())
+    if every != {UNPLACED}:
+        every -= {UNPLACED}  # else there are but rows without a day: they go to quarantine
     asked = sorted(every if days is None else every & set(days))
     fresh = stamps(lake, stage, asked)
+    apps = {day: write.app(day) for day in asked}
+    dirty = set[date]()
     for table in (stage.clean, *stage.derived):
-        held = lake.transactions(table, [_app(day) for day in asked])
-        if table == stage.clean:
-            clean = {day for day in asked if held[_app(day)] == fresh[day]}
-        else:
-            clean &= {day for day in asked if held[_app(day)] == fresh[day]}
-    return {day: fresh[day] for day in asked if day not in clean}
+        held = lake.transactions(table, apps.values())
+        dirty |= {day for day in asked if held[apps[day]] != fresh[day]}
+    return dirty
 
 
-def _app(day: date) -> str:
-    return f"repair/{day}"
+def _sizes(lake: Lake, stage: Stage) -> dict[date, int]:
+    return dict(lake.scan(stage.raw).group_by("date").len().collect().rows())
 
 
-def _chunks(dirty: Mapping[date, int]) -> list[dict[date, int]]:
-    """Days that are computed together: those that see each other's rows."""
-    chunks: list[dict[date, int]] = []
-    for day in sorted(dirty):
-        if chunks and day - max(chunks[-1]) <= 2 * DAY:
-            chunks[-1][day] = dirty[day]
-        else:
-            chunks.append({day: dirty[day]})
-    return chunks
+def _chunk(todo: Sequence[date], sizes: Mapping[date, int]) -> set[date]:
+    """The first days that are worth computing together: they see each other's rows."""
+    chunk, rows = {todo[0]}, sizes.get(todo[0], 0)
+    for day in todo[1:]:
+        rows += sizes.get(day, 0)
+        if day - max(chunk) > 2 * DAY or rows > ROWS:
+            break
+        chunk.add(day)
+    return chunk
 
 
-def _around(days: Sequence[date]) -> list[date]:
+def _around(days: Iterable[date]) -> list[date]:
     return sorted({other for day in days for other in (day - DAY, day, day + DAY)})
 
 
-def _compute(lake: Lake, stage: Stage, chunk: Mapping[date, int]) -> Outcome:
-    seen = _around(list(chunk))
-    raw = lake.scan(stage.raw).filter(pl.col("date").is_in([*seen, UNPLACED])).collect()
-    return stage.work(lake, raw.sort("batch", "arrival"), seen)
+def _settled(lake: Lake, stage: Stage, chunk: set[date]) -> tuple[set[date], Outcome]:
+    """The outcome for the days of a chunk, and for others that share moved rows with them."""
+    while True:
+        seen = _around(chunk)
+        raw = lake.scan(stage.raw).filter(pl.col("date").is_in([*seen, UNPLACED])).collect()
+        outcome = stage.work(lake, raw.sort("batch", "arrival"), seen)
+        unplaced = bool((raw["date"] == UNPLACED).any())
+        far = outcome.moves["after"].unique().to_list()
+        days = None if unplaced else {*seen, *far}
+        old = moves.recorded(lake, stage.clean, days)
+        more = moves.disputed(outcome.moves, old, seen, chunk)
+        if not more:
+            return chunk, outcome
+        chunk = chunk | more
 
 
-def _write(
-    lake: Lake,
-    stage: Stage,
-    chunk: Mapping[date, int],
-    outcome: Outcome,
-    run_id: str,
-    now: datetime,
-    summary: Summary,
+def _commit(
+    run: write.Run, stage: Stage, days: set[date], outcome: Outcome, summary: Summary
 ) -> None:
-    """Audit first, events next, derived tables last."""
-    version = lake.version(stage.raw)
-    lost = _quarantine(lake, stage, chunk, outcome, run_id, now)
-    for day in sorted(chunk):
-        part: dict[str, str | date] = {"date": day, "table_name": stage.clean}
+    """Audit first, events next, derived tables last; quarantine before all."""
+    fresh = moves.digests(outcome.moves, [p for p in moves.pairs_of(days) if p[1] in days])
+    marks = stamps(run.lake, stage, days, fresh)
+    lost = write.quarantine(run, stage, days, outcome)
+    version = run.lake.version(stage.raw)
+    for day in sorted(days):
         audit = outcome.audit.filter(pl.col("date") == day)
-        lake.replace("repairs", part, _repairs(audit, stage, run_id, version, now))
-        lake.replace("scorecard", part, _scores(outcome, stage, day, run_id, now))
-        for table, rows in outcome.tables.items():
+        write.audit(run, stage, day, audit, version, fresh)
+        if day != UNPLACED:
+            write.scores(run, stage, day, outcome)
+    for table, rows in outcome.tables.items():
+        for day in sorted(days):
             mine = rows.filter(pl.col("date") == day)
-            lake.replace_day(table, day, mine, {_app(day): chunk[day]})
+            run.lake.replace_day(table, day, mine, {write.app(day): marks[day]})
             if table == stage.clean:
                 summary.rows[table] = summary.rows.get(table, 0) + mine.height
-        for rule, count in audit.group_by("rule").agg(pl.col("row_count").sum()).rows():
-            summary.rules[rule] = summary.rules.get(rule, 0) + count
-    summary.days |= set(chunk) - {UNPLACED}
+    counted = outcome.audit.filter(pl.col("date").is_in(list(days)))
+    for rule, count in counted.group_by("rule").agg(pl.col("row_count").sum()).rows():
+        summary.rules[rule] = summary.rules.get(rule, 0) + count
+    summary.days |= days - {UNPLACED}
     summary.quarantined += lost
-
-
-def _repairs(
-    audit: pl.DataFrame, stage: Stage, run_id: str, version: int, now: datetime
-) -> pl.DataFrame:
-    versions = pl.col("rule").replace_strict(stage.versions, default=1, return_dtype=pl.Int32)
-    return audit.with_columns(
-        pl.lit(run_id).alias("run_id"),
-        pl.lit(stage.clean).alias("table_name"),
-        versions.alias("rule_version"),
-        pl.lit(version, pl.Int64).alias("raw_version"),
-        _now(now),
-    ).select(TABLES["repairs"].schema.names)
-
-
-def _scores(outcome: Outcome, stage: Stage, day: date, run_id: str, now: datetime) -> pl.DataFrame:
-    """The day's checks, and how its raw rows were accounted for."""
-    clean = outcome.tables[stage.clean].filter(pl.col("date") == day).height
-    counts = {
-        "clean_rows": clean,
-        "duplicates_merged": int((outcome.merged == day).sum()),
-        "partials_joined": int((outcome.joined == day).sum()),
-    }
-    rows = [
-        {"service": None, "check_name": name, "rows": count, "faulty": 0, "repaired": 0}
-        for name, count in counts.items()
-    ]
-    kinds = {"service": pl.String, "check_name": pl.String}
-    kinds |= dict.fromkeys(("rows", "faulty", "repaired"), pl.Int64)  # type: ignore[arg-type]
-    account = pl.DataFrame(rows, schema=kinds)
-    checks = outcome.checks.filter(pl.col("date") == day).select(account.columns)
-    share = pl.when(pl.col("rows") > 0).then(pl.col("faulty") / pl.col("rows")).otherwise(0.0)
-    return (
-        pl.concat([account, checks.sort("service", "check_name")])
-        .with_columns(
-            pl.lit(run_id).alias("run_id"),
-            pl.lit(stage.clean).alias("table_name"),
-            pl.lit(day).alias("date"),
-            pl.lit(0, pl.Int64).alias("quarantined"),
-            share.alias("share"),
-            _now(now),
-        )
-        .select(TABLES["scorecard"].schema.names)
-    )
-
-
-def _quarantine(
-    lake: Lake,
-    stage: Stage,
-    chunk: Mapping[date, int],
-    outcome: Outcome,
-    run_id: str,
-    now: datetime,
-) -> int:
-    """Put the rows that cannot be placed into quarantine, whole; those placed since leave it."""
-    elsewhere = (
-        lake.scan("repairs")
-        .filter(~pl.col("date").is_in(list(chunk)), pl.col("rule").is_in(_PLACING))
-        .select("row_key")
-        .collect()
-    )
-    seen = _around(list(chunk))
-    raw = lake.scan(stage.raw).filter(pl.col("date").is_in([*seen, UNPLACED])).collect()
-    raw = raw.with_columns(pl.format("{}:{}", "batch", "arrival").alias("row_key"))
-    lost = outcome.quarantined.join(elsewhere, on="row_key", how="anti")
-    rows = raw.join(lost, on="row_key")
-    whole = [name for name, kind in raw.schema.items() if not isinstance(kind, pl.Map)]
-    fresh = rows.select(
-        pl.lit(stage.clean).alias("table_name"),
-        "reason",
-        pl.struct(whole).struct.json_encode().alias("raw_row"),
-        "source",
-        "batch",
-        pl.lit(run_id).alias("run_id"),
-        _now(now),
-    )
-    own = pl.col("table_name") == stage.clean
-    old = lake.scan("quarantine").filter(own).collect()
-    key = pl.col("raw_row").str.json_path_match("$.row_key")
-    stays = old.filter(~key.is_in(raw["row_key"].implode()))
-    same = old.join(fresh, on=["raw_row", "reason"], how="semi")
-    if same.height == old.height - stays.height == fresh.height:
-        return fresh.height
-    lake.replace("quarantine", {"table_name": stage.clean}, pl.concat([stays, fresh]))
-    return fresh.height
-
-
-def _now(now: datetime) -> pl.Expr:
-    return pl.lit(now).cast(pl.Datetime("us", "UTC")).alias("recorded_at")

@@ -29,7 +29,7 @@ def commands() -> Iterator[tuple[str, str]]:
                     yield page.relative_to(ROOT).as_posix(), text
 
 
-@pytest.mark.parametrize(("page", "line"), commands())
+@pytest.mark.parametrize(("page", "line"), list(commands()))
 def test_every_command_in_the_documents_is_one(page: str, line: str) -> None:
     for part in re.split(r"&&|\||>", line):
         words = shlex.split(part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import polars as pl
@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quality import frame, logs, samples, tags, templates
+from quality import frame, samples, tags, templates
 from quality.clock import skew
-from quality.rules import id_format
-from quality.spans import BEFORE_CLOCKS, WATCHED, repair
+from quality.rules import id_format, partial_join
+from quality.spans import RULES, WATCHED, repair
 
 NOW = datetime(2025, 3, 12, tzinfo=UTC)
 START = 1741701600_000_000  # µs
@@ -170,9 +170,7 @@ def test_the_order_of_rows_does_not_matter(
     assert columns(once).equals(columns(again))
 
 
-@pytest.mark.parametrize(
-    ("name", "rule"), BEFORE_CLOCKS, ids=lambda one: getattr(one, "__module__", one)
-)
+@pytest.mark.parametrize(("name", "rule"), RULES, ids=lambda one: getattr(one, "__module__", one))
 @settings(max_examples=15, deadline=None)
 @given(faults=planted)
 def test_a_rule_run_twice_is_a_rule_run_once(name: str, rule: Any, faults: list[Any]) -> None:
@@ -181,9 +179,7 @@ def test_a_rule_run_twice_is_a_rule_run_once(name: str, rule: Any, faults: list[
     assert rule(once).equals(once), name
 
 
-@pytest.mark.parametrize(
-    ("name", "rule"), BEFORE_CLOCKS, ids=lambda one: getattr(one, "__module__", one)
-)
+@pytest.mark.parametrize(("name", "rule"), RULES, ids=lambda one: getattr(one, "__module__", one))
 def test_a_rule_leaves_healthy_rows_alone(name: str, rule: Any) -> None:
     before = frame.narrow(raw_frame(healthy(12)))
     assert rule(before).equals(before), name
@@ -338,6 +334,7 @@ def sample_frame(rows: list[tuple[int, float]]) -> pl.DataFrame:
                 pl.Datetime("us", "UTC")
             ),
             "value": [value for _, value in rows],
+            "date": [date(2025, 3, 11)] * len(rows),
             "ingested_at": [NOW] * len(rows),
             "batch": ["b"] * len(rows),
             "arrival": list(range(len(rows))),
@@ -390,7 +387,7 @@ def test_a_cut_line_is_joined_with_its_rest_and_with_nothing_else() -> None:
         ("12:00:04 four", False),
         ("12:00:05 fi", True),
     ]
-    found = logs.join_partials(log_frame(lines))
+    found = partial_join.apply(log_frame(lines)).lines
     assert found["body"].to_list() == [
         "12:00:01 one",
         "12:00:02 two and more",

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from quality.rules.time_unit import plausible
+
 SLOT = 10_000_000_000  # ns: bounds are gathered per pair of hosts in slots of this length
 TOLERANCE = 20_000  # ns beyond a bound that still count as the clock being right
 TRIM = 0.002  # the share of a slot's calls whose bounds may be wrong (mislabelled, damaged)
@@ -27,9 +29,10 @@ def calls(spans: pl.DataFrame) -> pl.DataFrame:
         pl.col("trace_id").is_not_null()
         & (pl.col("duration_ns") >= 0)
         & (pl.col("faults").list.len() == 0)
+        & plausible(pl.col("start_ns"))
     )
     grain = pl.when(pl.col("start_ns") % 1_000_000 == 0).then(1_000_000).otherwise(1_000)
-    side = spans.filter(sound & pl.col("start_ns").is_not_null()).select(
+    side = spans.filter(sound).select(
         "trace_id",
         "span_id",
         "parent_span_id",

@@ -1,26 +1,39 @@
 """`clock_skew`: each wrong host's times moved by one line per window.
 
-Windows are an hour; where one line cannot satisfy a window's bounds, the window is halved, down
-to half a minute, so that a step in time starts a new line near where it happened.
+Windows are an hour of the clock's own time; a step within one starts a new line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import NamedTuple
 
+import msgspec
 import polars as pl
 
 from quality import marks
 from quality.clock import bounds as calls
-from quality.clock import hosts
+from quality.clock import hosts, steps
 from quality.clock.solve import Solution, solve
+from quality.rules.time_unit import plausible
 
 NAME = "clock_skew"
 WINDOW = 3_600_000_000_000  # ns
-SHORTEST = 30_000_000_000
-SLACK = 300_000  # ns of contradiction inside a window that counts as a step
+DRIFTS = 20_000_000_000  # ns: over a shorter time a clock is taken as only off, not drifting
 LEAST = 50_000  # ns: smaller offsets are left alone
+MOST = 43_200_000_000_000  # ns: half a day; what is further off is no running clock
+SURE = 5_000_000  # ns: a line known worse than this is less certain
+_AUDIT = {
+    "row_key": pl.String,
+    "rule": pl.String,
+    "column_name": pl.String,
+    "before": pl.String,
+    "after": pl.String,
+    "row_count": pl.Int64,
+    "confidence": pl.Float64,
+    "date": pl.Date,
+}
 
 
 class Line(NamedTuple):
@@ -37,15 +50,12 @@ class Line(NamedTuple):
 
 def lines(spans: pl.DataFrame) -> list[Line]:
     """The lines of all hosts whose clock is wrong."""
-    gathered = calls.gather(calls.calls(spans))
-    if not gathered.height:
-        return []
-    wrong = hosts.suspects(gathered)
+    every = calls.calls(spans)
+    gathered = calls.gather(every)
+    wrong = hosts.suspects(gathered) if gathered.height else set()
     if not wrong:
         return []
-    return [
-        line for window in _windows(gathered) for line in _solve(window, *_edges(window), wrong)
-    ]
+    return [line for window in _windows(gathered) for line in _lines(window, every, wrong)]
 
 
 def _windows(gathered: pl.DataFrame) -> Iterator[pl.DataFrame]:
@@ -54,39 +64,28 @@ def _windows(gathered: pl.DataFrame) -> Iterator[pl.DataFrame]:
         yield part.drop("window")
 
 
-def _edges(window: pl.DataFrame) -> tuple[int, int]:
+def _lines(window: pl.DataFrame, every: pl.DataFrame, wrong: set[str]) -> Iterator[Line]:
+    """The lines of one window's hosts, as few as its bounds allow."""
     start = int(window["at"][0]) // WINDOW * WINDOW
-    return start, start + WINDOW
-
-
-def _solve(window: pl.DataFrame, start: int, end: int, wrong: set[str]) -> list[Line]:
-    """One line per host, or those of the two halves where one line contradicts its bounds."""
-    seen = set(window["caller"]) | set(window["callee"])
-    free = wrong & seen
+    free = wrong & (set(window["caller"]) | set(window["callee"]))
     if not free:
-        return []
-    found = _freed(window, free)
-    low, high = int(window["at"].min()), int(window["at"].max())  # type: ignore[arg-type]
-    middle = (low + high) // 2
-    if found.slack > SLACK and high - low > SHORTEST:
-        early, late = window.filter(pl.col("at") <= middle), window.filter(pl.col("at") > middle)
-        if early.height and late.height:
-            return _solve(early, start, middle, wrong) + _solve(late, middle, end, wrong)
-    return [
-        Line(host, start, end, found.origin, offset, drift, found.error[host])
-        for host, (offset, drift) in found.lines.items()
-        if abs(offset) > LEAST
-    ]
+        return
+    whole = steps.Segment(start, start + WINDOW, window, _freed(window, free))
+    for part in steps.divided(whole, lambda bounds: _freed(bounds, free), every):
+        for host, (offset, drift) in part.found.lines.items():
+            if LEAST < abs(offset) <= MOST:
+                error = part.found.error[host]
+                yield Line(host, part.start, part.end, part.found.origin, offset, drift, error)
 
 
 def _freed(window: pl.DataFrame, free: set[str]) -> Solution:
     """The solution; where bounds still contradict, neighbours are freed too if that helps."""
     reach = int(window["at"].max()) - int(window["at"].min())  # type: ignore[arg-type]
-    drift = reach > 120_000_000_000
+    drift = reach > DRIFTS
     found = solve(window, free, drift=drift)
     for _ in range(3):
         more = hosts.neighbours(window, free)
-        if found.slack <= SLACK or not more:
+        if found.slack <= steps.SLACK or not more:
             break
         wider = solve(window, free | more, drift=drift)
         if wider.slack > found.slack / 2:
@@ -100,14 +99,20 @@ def _held(window: pl.DataFrame, free: set[str], found: Solution, *, drift: bool)
     moved = {host for host, (offset, _) in found.lines.items() if abs(offset) > found.error[host]}
     if not moved or moved == free:
         return found
-    narrower = solve(window, moved, drift=drift)
-    return narrower if narrower.slack <= max(found.slack, SLACK) else found
+    narrower = solve(window, moved, drift=drift, judge=free)
+    return narrower if narrower.slack <= max(found.slack, steps.SLACK) else found
+
+
+def apply(spans: pl.DataFrame) -> pl.DataFrame:
+    """The rows with their hosts' clocks corrected."""
+    return shift(spans, lines(spans))
 
 
 def shift(spans: pl.DataFrame, found: list[Line]) -> pl.DataFrame:
     """The rows with their clock's offset taken from start_ns and written beside it."""
     fresh = ~pl.col("repaired").list.contains(NAME)
-    asked = spans.filter(fresh).select("row", calls.owner().alias("host"), at="start_ns")
+    can_be = plausible(pl.col("start_ns")).fill_null(value=False)
+    asked = spans.filter(fresh & can_be).select("row", calls.owner().alias("host"), at="start_ns")
     moves = corrections(found, asked)
     if not moves.height:
         return spans
@@ -122,6 +127,49 @@ def shift(spans: pl.DataFrame, found: list[Line]) -> pl.DataFrame:
         )
         .drop("by", "doubt")
     )
+
+
+def nanos(ts: pl.Expr) -> pl.Expr:
+    """A timestamp as ns since 1970; null where it is too far to count."""
+    micros = ts.dt.timestamp("us")
+    return pl.when(micros.abs() < (1 << 63) // 1000).then(micros * 1000)
+
+
+def moved(spans: pl.DataFrame) -> pl.DataFrame:
+    """Just shifted rows: whose clock it was (`host`) and what it showed (`at`)."""
+    rows = spans.filter(pl.col("clock_offset_ns") != 0)
+    return rows.select(
+        calls.owner().alias("host"), at=pl.col("start_ns") + pl.col("clock_offset_ns")
+    )
+
+
+def audit(found: list[Line], rows: pl.DataFrame) -> pl.DataFrame:
+    """One audit row per line (host and window) with the number of `rows` (host, at) it moved."""
+    numbers = pl.DataFrame(
+        {
+            "place": range(len(found)),
+            **{name: [getattr(one, name) for one in found] for name in ("host", "start", "end")},
+        },
+        schema={"place": pl.Int64, "host": pl.String, "start": pl.Int64, "end": pl.Int64},
+    )
+    inside = rows.join(numbers, on="host").filter(
+        pl.col("at") >= pl.col("start"), pl.col("at") < pl.col("end")
+    )
+    counts = dict(inside.group_by("place").len().rows())
+    made = [
+        {
+            "row_key": f"{line.host}/{line.start}/{line.end}",
+            "rule": NAME,
+            "column_name": "start_ns",
+            "before": "0",
+            "after": msgspec.json.encode(line._asdict()).decode(),
+            "row_count": counts.get(place, 0),
+            "confidence": 1.0 if line.error < SURE else 0.9,
+            "date": datetime.fromtimestamp(line.start / 1e9, UTC).date(),
+        }
+        for place, line in enumerate(found)
+    ]
+    return pl.DataFrame(made, schema=_AUDIT)
 
 
 def corrections(found: list[Line], asked: pl.DataFrame) -> pl.DataFrame:

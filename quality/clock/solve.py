@@ -32,16 +32,29 @@ class Solution(NamedTuple):
     error: dict[str, float]
     slack: float
 
+    def offset(self, hosts: pl.Series, at: pl.Series) -> Floats:
+        """What the clocks of hosts showed too much at some times, in ns."""
+        known = [self.lines.get(host, (0.0, 0.0)) for host in hosts]
+        pairs = np.array(known, np.float64).reshape(-1, 2)
+        moments = (at - self.origin).to_numpy().astype(np.float64)
+        return np.asarray(pairs[:, 0] + pairs[:, 1] * moments, np.float64)
 
-def solve(bounds: pl.DataFrame, free: Collection[str], *, drift: bool) -> Solution:
-    """The lines of the free hosts; every other host's clock is taken as right."""
-    touched = bounds.filter(pl.col("caller").is_in(list(free)) | pl.col("callee").is_in(list(free)))
+
+def solve(
+    bounds: pl.DataFrame, free: Collection[str], *, drift: bool, judge: Collection[str] = ()
+) -> Solution:
+    """The lines of the free hosts; every other host's clock is taken as right.
+
+    The slack is that of all bounds of the free hosts and of those in `judge`.
+    """
+    known = [*free, *judge]
+    touched = bounds.filter(pl.col("caller").is_in(known) | pl.col("callee").is_in(known))
     origin = int(touched["at"].median() or 0)  # type: ignore[arg-type]
     hosts = sorted(free)
     program = _Program(touched, hosts, origin, drift=drift)
     found = program.run()
-    lines, slack = program.lines(found), program.slack(found)
-    return Solution(origin, lines, _errors(touched, hosts, lines, origin), slack)
+    found_lines = Solution(origin, program.lines(found), {}, program.slack(found))
+    return found_lines._replace(error=_errors(touched, hosts, found_lines))
 
 
 class _Program:
@@ -108,26 +121,20 @@ class _Program:
         return float(found[2 * hosts + count :].max(initial=0.0)) * 1e3
 
 
-def _errors(
-    bounds: pl.DataFrame, hosts: Sequence[str], lines: dict[str, tuple[float, float]], origin: int
-) -> dict[str, float]:
-    """Half the width that a host's tightest bounds leave around its line."""
-    span = (bounds["at"] - origin).to_numpy()
-
-    def offset(column: str) -> Floats:
-        pairs = [lines.get(host, (0.0, 0.0)) for host in bounds[column]]
-        values = np.array(pairs, np.float64).reshape(-1, 2)
-        return np.asarray(values[:, 0] + values[:, 1] * span, np.float64)
-
-    theta = offset("callee") - offset("caller")
+def _errors(bounds: pl.DataFrame, hosts: Sequence[str], found: Solution) -> dict[str, float]:
+    """Half the width that a host's tightest bounds leave around its line, or the most by which
+    the line breaks one of them."""
+    theta = pl.Series(
+        found.offset(bounds["callee"], bounds["at"]) - found.offset(bounds["caller"], bounds["at"])
+    )
     room = bounds.with_columns(
-        above=pl.col("high").cast(pl.Float64) - pl.Series(theta),
-        below=pl.Series(theta) - pl.col("low").cast(pl.Float64),
+        above=pl.col("high").cast(pl.Float64) - theta, below=theta - pl.col("low").cast(pl.Float64)
     )
     errors = {}
     for host in hosts:
         mine = room.filter((pl.col("caller") == host) | (pl.col("callee") == host))
         sides = [mine["above"].min(), mine["below"].min()]
-        known = [max(float(side), 0.0) for side in sides if side is not None]  # type: ignore[arg-type]
-        errors[host] = sum(known) / 2 if len(known) == 2 else 0.0
+        known = [float(side) for side in sides if side is not None]  # type: ignore[arg-type]
+        half = sum(max(side, 0.0) for side in known) / 2 if len(known) == 2 else 0.0
+        errors[host] = max([half, *(-side for side in known)])
     return errors

@@ -6,9 +6,11 @@ from __future__ import annotations
 import polars as pl
 
 from quality import marks
-from quality.clock.bounds import owner
 
 NAME = "duration_negative"
+GRAIN = 1_000  # ns: the resolution of most sources' times
+LONGEST = 86_400_000_000_000  # ns: beyond a day the number itself is not believed
+BOUNDS = ("low", "high", "first", "last")
 
 
 def apply(spans: pl.DataFrame) -> pl.DataFrame:
@@ -18,10 +20,9 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
         return spans
     around = neighbours(spans, negative)
     start, length = pl.col("start_ns"), -pl.col("duration_ns")
-    swapped = _fits(start - length, start)
-    turned = _fits(start, start + length)
-    known = pl.col("low").is_not_null() | pl.col("first").is_not_null()
-    mend = negative & known & swapped & ~turned
+    known = pl.any_horizontal(pl.col(name).is_not_null() for name in BOUNDS)
+    evident = known & _fits(start - length, start) & ~_fits(start, start + length)
+    mend = negative & evident & (length <= LONGEST)
     return (
         spans.join(around, on="row", how="left", maintain_order="left")
         .with_columns(mend.fill_null(value=False).alias("mend"))
@@ -31,35 +32,61 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
             marks.repaired(NAME, pl.col("mend")),
             marks.fault(NAME, negative & ~pl.col("mend")),
         )
-        .drop("mend", "low", "high", "first", "last")
+        .drop("mend", *BOUNDS)
     )
 
 
 def neighbours(spans: pl.DataFrame, which: pl.Expr) -> pl.DataFrame:
-    """For the rows asked for: the parent's interval (low, high), the children's (first, last), of
-    neighbours on the same clock only: other hosts' clocks are not set right yet."""
-    spans = spans.with_columns(owner().alias("owner"))
+    """What bounds the rows asked for: the parent's interval (low, high), the children's (first,
+    last), each widened by what is not known of the clocks.
+
+    A consumer may end after its parent, and a child that is one bounds no end.
+    """
     asked = spans.filter(which)
-    ends = pl.col("start_ns") + pl.col("duration_ns")
-    fine = spans.filter(~which & (pl.col("duration_ns") >= 0))
-    up, down = ["trace_id", "owner", "parent_span_id"], ["trace_id", "owner", "span_id"]
-    above = fine.select(
-        "trace_id", "owner", parent_span_id="span_id", low="start_ns", high=ends
-    ).unique(up, keep="any")
-    below = (
-        fine.join(asked.select("trace_id", "owner", parent_span_id="span_id"), on=up, how="semi")
-        .group_by("trace_id", "owner", span_id="parent_span_id")
-        .agg(first=pl.col("start_ns").min(), last=ends.max())
+    ends, doubt = pl.col("start_ns") + pl.col("duration_ns"), pl.col("clock_error_ns") + GRAIN
+    fine = spans.filter(~which & (pl.col("duration_ns") >= 0), pl.col("trace_id").is_not_null())
+    keys = ["trace_id", "parent_span_id"]
+    above = (
+        fine.select(
+            "trace_id",
+            parent_span_id="span_id",
+            low=pl.col("start_ns") - doubt,
+            high=pl.when(pl.col("kind").fill_null("") != "producer").then(ends + doubt),
+        )
+        .sort(*keys, "low")
+        .unique(keys, keep="first", maintain_order=True)
     )
-    return (
-        asked.select("row", *down, "parent_span_id")
-        .join(above, on=up, how="left")
-        .join(below, on=down, how="left")
-        .select("row", "low", "high", "first", "last")
+    waited = pl.col("kind").fill_null("") != "consumer"
+    below = (
+        fine.join(asked.select("trace_id", parent_span_id="span_id"), on=keys, how="semi")
+        .group_by("trace_id", span_id="parent_span_id")
+        .agg(
+            first=(pl.col("start_ns") + doubt).min(),
+            last=(ends - doubt).filter(waited).max(),
+        )
+    )
+    own = pl.col("clock_error_ns")
+    bounded = (
+        asked.select("row", "trace_id", "span_id", "parent_span_id", "kind", "clock_error_ns")
+        .join(above, on=keys, how="left")
+        .join(below, on=["trace_id", "span_id"], how="left")
+    )
+    high = pl.when(pl.col("kind").fill_null("") != "consumer").then("high")
+    return bounded.select(
+        "row",
+        low=pl.col("low") - own,
+        high=high + own,
+        first=pl.col("first") + own,
+        last=pl.col("last") - own,
     )
 
 
 def _fits(start: pl.Expr, end: pl.Expr) -> pl.Expr:
-    inside = (start >= pl.col("low")) & (end <= pl.col("high"))
-    around = (start <= pl.col("first")) & (end >= pl.col("last"))
-    return inside.fill_null(value=True) & around.fill_null(value=True)
+    """Whether an interval lies in the parent's and around the children's, as far as known."""
+    bounds = (
+        start >= pl.col("low"),
+        end <= pl.col("high"),
+        start <= pl.col("first"),
+        end >= pl.col("last"),
+    )
+    return pl.all_horizontal(bound.fill_null(value=True) for bound in bounds)

@@ -6,9 +6,21 @@ A fragment is all rows of one trace id; each row without a trace id is one of it
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import polars as pl
 
+from quality import marks
+
 HOUR = 3_600_000_000_000
+
+
+def settled(spans: pl.DataFrame, step: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
+    """A step of `adopt` repeated until it finds nothing: a piece may belong to a piece. Every
+    round leaves fewer fragments."""
+    while (after := step(spans)) is not spans:
+        spans = after
+    return spans
 
 
 def links(spans: pl.DataFrame) -> pl.DataFrame:
@@ -60,8 +72,6 @@ def adopt(spans: pl.DataFrame, homes: pl.DataFrame, name: str) -> pl.DataFrame:
 
     A fragment with several possible homes stays as it is.
     """
-    from quality import marks
-
     certain = (
         homes.unique()
         .group_by("fragment")

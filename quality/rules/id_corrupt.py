@@ -14,6 +14,10 @@ DIGITS = 3  # of 32: more differences than this are another id, not a damaged on
 
 def apply(spans: pl.DataFrame) -> pl.DataFrame:
     """Damaged trace ids mended where the links and the likeness name one trace."""
+    return fragments.settled(spans, _once)
+
+
+def _once(spans: pl.DataFrame) -> pl.DataFrame:
     count = fragments.sizes(spans)
     near = (
         fragments.links(spans)

@@ -12,6 +12,10 @@ NAME = "id_missing"
 
 def apply(spans: pl.DataFrame) -> pl.DataFrame:
     """Trace ids filled where exactly one trace claims the row."""
+    return fragments.settled(spans, _once)
+
+
+def _once(spans: pl.DataFrame) -> pl.DataFrame:
     if spans["trace_id"].null_count():
         pairs = fragments.links(spans).filter(pl.col("fragment").str.starts_with("row "))
         homes = pairs.select("fragment", home="other")

@@ -13,6 +13,10 @@ _HIGH_ZERO = "0" * 16
 
 def apply(spans: pl.DataFrame) -> pl.DataFrame:
     """Truncated trace ids made whole; those without evidence stay."""
+    return fragments.settled(spans, _once)
+
+
+def _once(spans: pl.DataFrame) -> pl.DataFrame:
     halves = spans.filter(pl.col("trace_id").str.starts_with(_HIGH_ZERO))
     if not halves.height:
         return spans

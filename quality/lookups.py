@@ -1,0 +1,59 @@
+"""What one stage's repair looks up in the lake that another stage wrote."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import msgspec
+import polars as pl
+
+from lake import Lake
+from quality import templates
+from quality.clock import skew
+
+
+def clock_lines(lake: Lake, days: list[date]) -> list[skew.Line]:
+    """The clock lines that the repair of spans wrote into `repairs` for some days."""
+    rows = (
+        lake.scan("repairs")
+        .filter(
+            pl.col("date").is_in(days),
+            pl.col("table_name") == "spans",
+            pl.col("rule") == skew.NAME,
+        )
+        .select("row_key", "after")
+        .unique()
+        .sort("row_key")
+        .collect()
+    )
+    return [skew.Line(**msgspec.json.decode(text)) for text in rows["after"].to_list()]
+
+
+def pods(lake: Lake, days: list[date]) -> pl.DataFrame:
+    """Which host a pod ran on (pod, host), as the spans of some days tell; one host per pod."""
+    keys = ("k8s.pod.name", "pod")
+    name = pl.coalesce(*(pl.col("resource").map.get(key) for key in keys)).alias("pod")
+    found = (
+        lake.scan("spans")
+        .filter(pl.col("date").is_in(days))
+        .select(name, "host")
+        .drop_nulls()
+        .unique()
+        .collect()
+    )
+    return found.filter(pl.len().over("pod") == 1).sort("pod")
+
+
+def update_templates(lake: Lake, texts: pl.DataFrame) -> None:
+    """Bring `templates` up to what `logs` holds now, from new (template_id, template)."""
+    seen = (
+        lake.scan("logs")
+        .group_by("template_id")
+        .agg(
+            pl.col("ts").min().alias("first_seen"),
+            pl.col("ts").max().alias("last_seen"),
+            pl.len().cast(pl.Int64).alias("count"),
+        )
+        .collect()
+    )
+    lake.update("templates", lambda known: templates.gathered(known, texts, seen))
