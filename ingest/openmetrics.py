@@ -146,12 +146,12 @@ def _series(
 
 def series_rows(samples: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     """The `series` table's rows: each with the first and last time it was seen."""
-    seen = samples.group_by("series").agg(
+    seen = samples.group_by("series", maintain_order=True).agg(
         first_seen=pl.col("ts").min(), last_seen=pl.col("ts").max()
     )
     known = series.select("metric", "series", "labels", "type", "unit", "help")
     labels = pl.col("labels").cast(pl.Map(pl.String, pl.String))
-    return known.unique("series", maintain_order=True).join(seen, on="series").with_columns(labels)
+    return known.unique("series", maintain_order=True).join(seen, on="series", maintain_order="left").with_columns(labels)
 
 
 def _exemplars(samples: pl.DataFrame) -> pl.DataFrame | None:
