@@ -151,7 +151,8 @@ def series_rows(samples: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
     )
     known = series.select("metric", "series", "labels", "type", "unit", "help")
     labels = pl.col("labels").cast(pl.Map(pl.String, pl.String))
-    return known.unique("series", maintain_order=True).join(seen, on="series", maintain_order="left").with_columns(labels)
+    rows = known.unique("series", maintain_order=True)
+    return rows.join(seen, on="series", maintain_order="left").with_columns(labels)
 
 
 def _exemplars(samples: pl.DataFrame) -> pl.DataFrame | None:
