@@ -23,7 +23,6 @@ from pathlib import Path
 
 import polars as pl
 
-from ingest.batch import Request
 from ingest.run import ingest
 from lake import Lake
 from quality.run import repair
@@ -47,7 +46,7 @@ FAULTS = {
 def filled(lake: Lake) -> Lake:
     """The lake with the recordings in it, repaired."""
     for source, place in (("jaeger", "jaeger"), ("logs", "pods"), ("prometheus", "prometheus")):
-        ingest(lake, source, Request(str(DATA / place)))
+        ingest(lake, source, DATA / place)
     repair(lake)
     return lake
 

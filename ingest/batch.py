@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 REJECTED = pl.Schema({"reason": pl.String, "raw_row": pl.String})
 
 
@@ -23,6 +25,7 @@ class Batch:
     rejected  records that could not become rows, whole: (reason, raw_row)
     series    the `series` rows that samples refer to, if any
     exemplars rows of `exemplars` without date, if any
+    left_out  records that a cap of the configuration kept out, by what they belong to
     """
 
     rows: pl.DataFrame
@@ -30,6 +33,7 @@ class Batch:
     rejected: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECTED))
     series: pl.DataFrame | None = None
     exemplars: pl.DataFrame | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,13 @@ class Piece:
     number   position of the piece within the batch, from 1
     read     decodes it; called once, when its turn comes
     origin   where it came from, for messages
+    parts    of a big piece, instead of `read`: functions that can be sent to another process, each
+             decoding a part of it; they land together
+    stream   of a live source: the flow it is a part of; `number` is then the cursor it leads to
+    after    the cursor it goes on from (-1: none yet); it lands only if that still holds
+    again    whether it may hold what the stream delivered before (`ingest.known`)
+    bounds   of a live source: low ≤ event time < high
+    marks    further app transactions of the same commit
     """
 
     table: str
@@ -50,11 +61,23 @@ class Piece:
     number: int
     read: Callable[[], Batch]
     origin: str
+    parts: Sequence[Callable[[], Batch]] = ()
+    stream: str | None = None
+    after: int = -1
+    again: bool = True
+    bounds: tuple[datetime, datetime] = (_EPOCH, _EPOCH)
+    marks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def app(self) -> str:
         """The app transaction under which the piece lands."""
         return f"{self.source}/{self.batch}"
+
+    @property
+    def attempt(self) -> str:
+        """Names the pull in quarantine and scorecard. Attempts of a live source that go on from
+        the same cursor have one name, and only the last counts: the others landed no row."""
+        return f"ingest/{self.app}" + (f"@{self.after}" if self.stream else "")
 
 
 @dataclass(frozen=True)
@@ -66,24 +89,13 @@ class Place:
     environment: str | None = None
 
 
-@dataclass(frozen=True)
-class Request:
-    """What one `rootlake ingest SOURCE PLACE` asks for.
-
-    since/until bound event time where the source can be asked for a window (None: all, or
-    where the last pull stopped). `mapping` renames a JSON-lines file's fields to columns.
-    """
-
-    target: str
-    since: datetime | None = None
-    until: datetime | None = None
-    place: Place = field(default_factory=Place)
-    mapping: Mapping[str, str] = field(default_factory=dict)
-
-
 def content_id(content: bytes, *identity: str) -> str:
     """A short name for bytes and for what they belong to: equal content, equal name."""
-    digest = hashlib.blake2b(content, digest_size=10)
+    return named(hashlib.sha256(content), *identity)
+
+
+def named(digest: Any, *identity: str) -> str:
+    """The name from a digest of the content."""
     for text in identity:
         digest.update(b"\0" + text.encode())
-    return digest.hexdigest()
+    return str(digest.hexdigest()[:20])

@@ -8,20 +8,27 @@ from functools import partial
 import polars as pl
 
 from ingest import files
-from ingest.batch import Batch, Piece, Request, content_id
+from ingest.batch import Batch, Piece, content_id
 from ingest.records import decode
-from lake import TABLES, Lake
+from ingest.source import Source
+from ingest.window import Window
+from lake import TABLES
 
 _REQUIRED = ("ts", "kind")
 
 
-def pieces(request: Request, _lake: Lake) -> Iterator[Piece]:
+class Changes(Source):
     """One piece per file."""
-    for path, content in files.contents(request.target, ".jsonl", ".ndjson", ".csv"):
-        work = partial(
-            decode, "changes", files.text(path, content), _REQUIRED, request.place, str(path)
-        )
-        yield Piece("changes", "changes", content_id(content), 1, work, str(path))
+
+    name = "changes"
+    about = "changes: JSON lines or CSV of deploys, flags and the like"
+
+    def read(self, _window: Window) -> Iterator[Piece]:
+        """Every file below the target."""
+        for path, content in files.contents(self.given.target, ".jsonl", ".ndjson", ".csv"):
+            text = files.text(path, content)
+            work = partial(decode, "changes", text, _REQUIRED, self.given.place, str(path))
+            yield Piece("changes", "changes", content_id(content), 1, work, str(path))
 
 
 def frame(rows: list[dict[str, object]]) -> pl.DataFrame:

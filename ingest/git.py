@@ -10,38 +10,46 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from ingest.batch import Batch, Piece, Request, content_id
+from ingest.batch import Batch, Piece, content_id
 from ingest.changes import batch
-from lake import Lake, UserError
+from ingest.source import Source
+from ingest.window import Window
+from lake import UserError
 
 DIFF_LIMIT = 200_000  # characters of one commit's diff; what is cut is said in the text
 _FORMAT = "%x1e%H%x1f%an <%ae>%x1f%cI%x1f%D%x1f%B%x1f"
 _FOLDERS = {"services", "apps", "cmd", "packages", "components", "deploy", "charts"}
 
 
-def pieces(request: Request, _lake: Lake) -> Iterator[Piece]:
+class Git(Source):
     """One piece: the whole history; commits that are in the lake already are left out."""
-    target = Path(request.target).expanduser()
-    if not target.exists():
-        raise UserError(f"there is no repository {target}.")
-    log = _history(target, request)
-    work = partial(decode, log)
-    yield Piece("changes", "git", content_id(log.encode()), 1, work, str(target))
+
+    name = "git"
+    about = "changes: the commits and tags of a clone, a bare repository or a bundle"
+
+    def read(self, window: Window) -> Iterator[Piece]:
+        """The commits of the window, or all."""
+        target = Path(self.given.target).expanduser()
+        if not target.exists():
+            raise UserError(f"there is no repository {target}.")
+        log = _history(target, window)
+        work = partial(decode, log)
+        yield Piece("changes", "git", content_id(log.encode()), 1, work, str(target))
 
 
-def _history(target: Path, request: Request) -> str:
+def _history(target: Path, window: Window) -> str:
     if target.is_dir():
-        return _log(target, request)
+        return _log(target, window)
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone.git"
         _git(["clone", "--quiet", "--bare", str(target.resolve()), str(clone)], target)
-        return _log(clone, request)
+        return _log(clone, window)
 
 
-def _log(repository: Path, request: Request) -> str:
+def _log(repository: Path, window: Window) -> str:
     command = ["-C", str(repository), "log", "--all", "--reverse", f"--format={_FORMAT}"]
     command += ["--patch", "--no-color", "--no-ext-diff", "--find-renames"]
-    for option, bound in (("--since", request.since), ("--until", request.until)):
+    for option, bound in (("--since", window.since), ("--until", window.until)):
         if bound:
             command.append(f"{option}={bound.isoformat()}")
     return _git(command, repository)

@@ -1,214 +1,239 @@
-"""Jaeger's query-API JSON into `raw_spans`, as received.
+"""Traces of Jaeger: files of its query API's JSON (or OTLP JSON), or a live server.
 
-Tags, logs and process tags stay the JSON text they came as (msgspec.Raw), which is what makes
-decoding fast; `quality` reads them. OTLP JSON given in their place is handed to `ingest.otlp`.
+A server is asked service by service and window by window. Where a reply reaches the limit the
+window is halved, so that nothing is lost; a trace seen through several services is taken once;
+traces that were still growing are read again in the next pull's overlap. API v1 is tried first,
+then v3 (OTLP JSON).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-import msgspec
 import polars as pl
+import requests
+from pydantic import Field
 
-from ingest import files, otlp
-from ingest.batch import Batch, Piece, Place, Request, content_id
-from ingest.spans import Origin, frame, origin_of
-from lake import Lake, UserError
+from ingest import chunks, files, jaeger_json, otlp
+from ingest.batch import Batch, Piece, Place, content_id
+from ingest.source import Source
+from ingest.web import Damaged, Overloaded, Refused, Web, WebOptions, is_url
+from ingest.window import Step, Stream, Stretch, Window, micros
+from lake import UserError
 
-Raw = msgspec.Raw
-_EMPTY = Raw(b"")
-
-
-class Reference(msgspec.Struct, rename={"kind": "refType", "trace": "traceID", "span": "spanID"}):
-    kind: str = ""
-    trace: str = ""
-    span: str = ""
+TICK = timedelta(microseconds=1)
+_FIRST = timedelta(days=2)  # how far back a server is read that was never pulled
 
 
-class Span(
-    msgspec.Struct,
-    rename={
-        "trace": "traceID",
-        "span": "spanID",
-        "operation": "operationName",
-        "start": "startTime",
-        "process": "processID",
-        "parent": "parentSpanID",
-    },
-):
-    trace: str = ""
-    span: str = ""
-    operation: str = ""
-    references: list[Reference] | None = None
-    start: int | None = None
-    duration: int | None = None
-    tags: Raw = _EMPTY
-    logs: Raw = _EMPTY
-    process: str = ""
-    parent: str | None = None
+class JaegerOptions(WebOptions):
+    """Options of `jaeger`; all but the first group concern a server."""
+
+    services: tuple[str, ...] = Field((), description="services to pull (default: all)")
+    limit: int = Field(1500, ge=1, description="traces of one reply, at most")
+    window: float = Field(900.0, gt=0, description="seconds of one question, to begin with")
+    overlap: float = Field(300.0, ge=0, description="seconds read again for late spans")
+    api: Literal["auto", "v1", "v3"] = Field("auto", description="which query API")
 
 
-class Process(msgspec.Struct, rename={"service": "serviceName"}):
-    service: str = ""
-    tags: Raw = _EMPTY
+class Jaeger(Source):
+    """Files, one piece each; or a server, window by window."""
+
+    name = "jaeger"
+    about = "traces: Jaeger's query API, files of its JSON, or OTLP JSON"
+    options = JaegerOptions
+
+    def read(self, window: Window) -> Iterator[Piece]:
+        """Pieces of `raw_spans`."""
+        if is_url(self.given.target):
+            yield from Server(self.given).pieces(window)
+            return
+        for path in files.files(self.given.target, ".json", ".jsonl"):
+            if chunks.is_big(path):
+                yield from self._big(path)
+                continue
+            content = files.content(path)
+            read = otlp.decode if b'"resourceSpans"' in content[:4096] else jaeger_json.decode
+            work = partial(read, content, self.given.place, str(path))
+            yield Piece("raw_spans", "jaeger", content_id(content), 1, work, str(path))
+
+    def check(self) -> str:
+        """The services a server knows, or the first file."""
+        if is_url(self.given.target):
+            return Server(self.given).check()
+        return super().check()
+
+    def _big(self, path: Path) -> Iterator[Piece]:
+        with chunks.plain(path) as file:
+            head = chunks.Part(str(file), 0, 4096).content()
+            if b'"resourceSpans"' in head:
+                yield from otlp.big(file, self.given.place, "jaeger", str(path))
+                return
+            parts = chunks.cut(file, jaeger_json.TRACE)
+            last = len(parts) - 1
+            work = [
+                partial(
+                    jaeger_json.decode_part,
+                    part,
+                    first=place == 0,
+                    last=place == last,
+                    place=self.given.place,
+                    origin=str(path),
+                )
+                for place, part in enumerate(parts)
+            ]
+            work[-1]()  # a cut file is found out before any of it is written
+            name = chunks.file_id(file)
+            yield Piece("raw_spans", "jaeger", name, 1, work[0], str(path), parts=work)
 
 
-class Trace(msgspec.Struct):
-    spans: list[Span]
-    processes: dict[str, Process]
+class Server:
+    """A query service."""
+
+    def __init__(self, given: JaegerOptions) -> None:
+        self.given = given
+        self.web = Web(given)
+        self.step = Step(timedelta(seconds=given.window))
+        self._version: str | None = None if given.api == "auto" else given.api
+
+    def pieces(self, window: Window) -> Iterator[Piece]:
+        """One piece per stretch of time, all services in it."""
+        services = self.services()
+        stream = Stream("raw_spans", "jaeger", self.web.host, self.web.url)
+        yield from window.pieces(
+            stream,
+            lambda stretch: self._pulled(stretch, services),
+            step=self.step,
+            overlap=timedelta(seconds=self.given.overlap),
+            oldest=lambda: window.now - _FIRST,
+            always_again=True,
+        )
+
+    def check(self) -> str:
+        """What the server knows; UserError where it does not answer as Jaeger does."""
+        return f"{len(self.services())} services"
+
+    def services(self) -> Sequence[str]:
+        """The services asked for, or all the server knows."""
+        if self.given.services:
+            return self.given.services
+        found = self._services("/api/services", "data", "v1")
+        if found is None:
+            found = self._services("/api/v3/services", "services", "v3")
+        if found is None:
+            raise UserError(f"{self.web.url} answers, but not as Jaeger's query service does.")
+        return sorted(found)
+
+    def _services(self, path: str, key: str, version: str) -> list[str] | None:
+        if self._version not in (None, version):
+            return None
+        try:
+            reply = self.web.json(path)
+        except Refused as error:
+            if error.status in (404, 405, 501):
+                return None
+            raise
+        if not isinstance(reply, dict) or not isinstance(reply.get(key) or [], list):
+            return None
+        self._version = version
+        return [str(one) for one in reply.get(key) or []]
+
+    def _pulled(self, stretch: Stretch, services: Sequence[str]) -> Batch:
+        """Every trace with a span in the stretch, each once."""
+        parts, seen = list[Batch](), set[str]()
+        for service in services:
+            for batch in self._complete(stretch, service):
+                traces = set(batch.rows["trace_id"].unique().drop_nulls().to_list())
+                new = traces - seen
+                seen |= traces
+                rows = batch.rows
+                if len(new) < len(traces):
+                    mine = pl.col("trace_id").is_in(list(new)) | pl.col("trace_id").is_null()
+                    rows = rows.filter(mine)
+                records = rows.height + batch.rejected.height
+                parts.append(Batch(rows, records, batch.rejected))
+        return joined(parts)
+
+    def _complete(self, stretch: Stretch, service: str) -> Iterator[Batch]:
+        """The replies that together hold all traces of a service: halves where one was full."""
+        try:
+            batch, traces = self._asked(stretch, service)
+        except Overloaded:
+            if stretch.length <= timedelta(seconds=1):
+                raise
+            self.step.shorter()
+            for half in stretch.halves():
+                yield from self._complete(half, service)
+            return
+        if traces < self.given.limit:
+            if traces * 4 < self.given.limit:
+                self.step.longer()
+            yield batch
+            return
+        if stretch.length <= TICK:
+            raise UserError(
+                f"{self.web.url}: {traces} traces of {service} began within a microsecond, as many"
+                f" as a reply may hold; raise `limit` above {self.given.limit}. Nothing of this"
+                " window was written."
+            )
+        self.step.shorter()
+        for half in stretch.halves():
+            yield from self._complete(half, service)
+
+    def _asked(self, stretch: Stretch, service: str) -> tuple[Batch, int]:
+        """One reply and how many traces it holds; microseconds on both ends are included."""
+        last = stretch.high - TICK
+        if self._version == "v3":
+            wanted = {
+                "query.service_name": service,
+                "query.start_time_min": _stamp(stretch.low),
+                "query.start_time_max": _stamp(last),
+                "query.num_traces": self.given.limit,
+                "query.search_depth": self.given.limit,
+            }
+            decode = self._otlp
+            return self.web.ask("GET", "/api/v3/traces", decode, params=wanted)
+        asked: dict[str, Any] = {
+            "service": service,
+            "start": micros(stretch.low),
+            "end": micros(last),
+            "limit": self.given.limit,
+        }
+        return self.web.ask("GET", "/api/traces", self._jaeger, params=asked)
+
+    def _jaeger(self, reply: requests.Response) -> tuple[Batch, int]:
+        return decoded(jaeger_json.decode, reply, self.given, self.web.url)
+
+    def _otlp(self, reply: requests.Response) -> tuple[Batch, int]:
+        if reply.content.strip() in (b"", b"{}", b'{"result":{}}'):
+            return joined([]), 0
+        return decoded(otlp.decode, reply, self.given, self.web.url)
 
 
-class Reply(msgspec.Struct):
-    data: list[Trace]
-
-
-class _RawTrace(msgspec.Struct):
-    spans: list[Raw]
-    processes: dict[str, Process] = {}
-
-
-class _RawReply(msgspec.Struct):
-    data: list[_RawTrace]
-
-
-def pieces(request: Request, _lake: Lake) -> Iterator[Piece]:
-    """One piece per file."""
-    for path, content in files.contents(request.target, ".json", ".jsonl"):
-        read = otlp.decode if b'"resourceSpans"' in content[:4096] else decode
-        batch = content_id(content)
-        work = partial(read, content, request.place, str(path))
-        yield Piece("raw_spans", "jaeger", batch, 1, work, str(path))
-
-
-def decode(content: bytes, place: Place, origin: str) -> Batch:
-    """The spans of one reply.
-
-    A span that is no span (a field of the wrong type) is refused whole, the others stay.
-    Raises UserError for what is not Jaeger's JSON, or is cut.
-    """
+def decoded(
+    decode: Any, reply: requests.Response, given: JaegerOptions, origin: str
+) -> tuple[Batch, int]:
+    """A reply's spans and how many traces they are of; Damaged, to be asked again, if cut."""
     try:
-        reply = msgspec.json.Decoder(Reply).decode(content)
-        refused: list[tuple[str, str]] = []
-    except msgspec.ValidationError:
-        reply, refused = _one_by_one(content, origin)
-    except msgspec.DecodeError as error:
-        raise UserError(f"{origin} is cut or not JSON: {error}.") from error
-    rows = _frame(reply.data, place)
-    rejected = pl.DataFrame(refused, schema=["reason", "raw_row"], orient="row")
-    rejected = rejected.cast(pl.String)
-    return Batch(rows, rows.height + rejected.height, rejected)
+        batch: Batch = decode(reply.content, given.place, origin)
+    except UserError as error:
+        raise Damaged(str(error)) from error
+    return batch, batch.rows["trace_id"].n_unique()
 
 
-def _one_by_one(content: bytes, origin: str) -> tuple[Reply, list[tuple[str, str]]]:
-    """The slow way: for a reply in which some span has a field of the wrong type, and for a
-    single trace without a reply around it."""
-    alone = content.lstrip()[:200].find(b'"data"') < 0 and b'"spans"' in content
-    try:
-        if alone:
-            found = _RawReply([msgspec.json.decode(content, type=_RawTrace)])
-        else:
-            found = msgspec.json.decode(content, type=_RawReply)
-    except msgspec.DecodeError as error:
-        raise UserError(
-            f"{origin} is not a reply of Jaeger's query API ({error});"
-            ' rootlake reads {"data": [trace, …]} and OTLP JSON.'
-        ) from error
-    decoder = msgspec.json.Decoder(Span)
-    traces, refused = [], []
-    for trace in found.data:
-        spans = []
-        for raw in trace.spans:
-            try:
-                spans.append(decoder.decode(raw))
-            except msgspec.ValidationError as error:
-                refused.append((str(error), bytes(raw).decode(errors="replace")))
-        traces.append(Trace(spans, trace.processes))
-    return Reply(traces), refused
-
-
-def _frame(traces: Sequence[Trace], place: Place) -> pl.DataFrame:
-    spans = [span for trace in traces for span in trace.spans]
-    known: dict[tuple[str, bytes], Origin] = {}
-
-    def owner(process: Process | None) -> Origin:
-        if process is None:
-            return Origin(None, None, place.cluster, place.namespace, place.environment, None)
-        key = (process.service, bytes(process.tags))
-        if key not in known:
-            known[key] = origin_of(process.service, _tags(process.tags), _text(process.tags), place)
-        return known[key]
-
-    owners = [
-        origin
-        for trace in traces
-        for by_id in [{key: owner(process) for key, process in trace.processes.items()}]
-        for origin in [by_id.get(span.process) or owner(None) for span in trace.spans]
-    ]
-    parents = [_parent(span) for span in spans]
-    return frame(
-        owners,
-        {
-            "trace_id": [span.trace for span in spans],
-            "span_id": [span.span for span in spans],
-            "parent_span_id": [parent for parent, _ in parents],
-            "operation": [span.operation for span in spans],
-            "kind": None,
-            "start": [span.start for span in spans],
-            "duration": [span.duration for span in spans],
-            "status": None,
-            "attributes": [_text(span.tags) for span in spans],
-            "events": [_text(span.logs) for span in spans],
-            "links": [links for _, links in parents],
-        },
-        "us",
+def joined(parts: Sequence[Batch]) -> Batch:
+    """Several replies as one batch."""
+    if not parts:
+        return jaeger_json.decode(b'{"data":[]}', Place(), "")
+    return Batch(
+        pl.concat([part.rows for part in parts]),
+        sum(part.records for part in parts),
+        pl.concat([part.rejected for part in parts]),
     )
 
 
-def _parent(span: Span) -> tuple[str | None, str | None]:
-    """The parent's id and, as JSON text, the references that are not the parent."""
-    references = span.references
-    if not references:
-        return span.parent or None, None
-    if len(references) == 1 and references[0].trace == span.trace:
-        return references[0].span, None
-    return _choose(span, references)
-
-
-def _choose(span: Span, references: Sequence[Reference]) -> tuple[str | None, str | None]:
-    """CHILD_OF in the same trace first, then any CHILD_OF, then FOLLOWS_FROM in the trace."""
-
-    def rank(reference: Reference) -> int:
-        same, child = reference.trace == span.trace, reference.kind == "CHILD_OF"
-        return 0 if same and child else 1 if child else 2 if same else 3
-
-    order = sorted(references, key=rank)
-    parent = order[0] if rank(order[0]) < 3 else None
-    rest = [reference for reference in references if reference is not parent]
-    links = msgspec.json.encode(rest).decode() if rest else None
-    return (parent.span if parent else None), links
-
-
-def _text(raw: Raw) -> str | None:
-    """The JSON text, or nothing for an empty or null value."""
-    text = bytes(raw)
-    return None if len(text) <= 2 or text == b"null" else text.decode()
-
-
-def _tags(raw: Raw) -> dict[str, Any]:
-    text = bytes(raw)
-    if not text:
-        return {}
-    try:
-        return {
-            tag.key: tag.value for tag in msgspec.json.decode(text, type=list[_Tag] | None) or []
-        }
-    except msgspec.DecodeError:
-        return {}
-
-
-class _Tag(msgspec.Struct):
-    key: str = ""
-    value: Any = None
+def _stamp(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%S.%f}Z"

@@ -1,137 +1,124 @@
-"""Kubernetes objects and events, as the API lists them, into `changes`.
+"""Changes of a Kubernetes cluster: recorded lists of objects, or the cluster itself.
 
-Reads recorded lists (`kubectl get … -o json`): events become 'k8s_event' (scaling: 'scale'),
-ReplicaSets 'deploy' with the images before and after, ConfigMaps 'config'.
+A cluster is asked through the `kubernetes` client (`pip install 'rootlake[kubernetes]'`); `PLACE`
+is `cluster` (the context in use, or the pod's own service account), `cluster:CONTEXT`, or a
+server's URL.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
-import msgspec
+from pydantic import Field
 
 from ingest import files
-from ingest.batch import Batch, Piece, Place, Request, content_id
-from ingest.changes import batch
-from ingest.logs import service_of
-from lake import Lake, UserError
+from ingest.batch import Piece, content_id
+from ingest.k8s_objects import decode
+from ingest.source import Source
+from ingest.web import Web, WebOptions, is_url
+from ingest.window import Window
+from lake import UserError
 
-Object = dict[str, Any]
-
-
-def pieces(request: Request, _lake: Lake) -> Iterator[Piece]:
-    """One piece per file."""
-    for path, content in files.contents(request.target, ".json"):
-        work = partial(decode, content, request.place, str(path))
-        identity = (request.place.cluster or "",)
-        yield Piece("changes", "k8s", content_id(content, *identity), 1, work, str(path))
-
-
-def decode(content: bytes, place: Place, origin: str) -> Batch:
-    """The changes a list of objects tells of. Raises UserError for what is no such list."""
-    try:
-        found = msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
-        raise UserError(f"{origin} is cut or not JSON: {error}.") from error
-    if not isinstance(found, dict) or not str(found.get("kind", "")).endswith("List"):
-        raise UserError(f"{origin} is no list of Kubernetes objects; `kubectl get … -o json`.")
-    kind = found["kind"].removesuffix("List")
-    items = [{"kind": kind, **item} for item in found.get("items") or []]
-    rows = _replica_sets(items) if kind == "ReplicaSet" else _each(items)
-    spot = {"cluster": place.cluster, "environment": place.environment}
-    return batch([{**spot, **row} for row in rows])
+_LISTS = (
+    ("/api/v1/events", "EventList"),
+    ("/apis/apps/v1/replicasets", "ReplicaSetList"),
+    ("/apis/apps/v1/controllerrevisions", "ControllerRevisionList"),
+    ("/api/v1/configmaps", "ConfigMapList"),
+)
+PAGE = 500  # objects of one reply
 
 
-def _each(items: list[Object]) -> list[Object]:
-    makers = {"Event": _event, "ConfigMap": _config}
-    return [
-        row
-        for item in items
-        if item["kind"] in makers
-        for row in [makers[item["kind"]](item)]
-        if row
-    ]
+class K8sOptions(WebOptions):
+    """Options of `k8s`."""
+
+    namespaces: tuple[str, ...] = Field((), description="namespaces to read (default: all)")
 
 
-def _event(item: Object) -> Object | None:
-    about = item.get("involvedObject") or item.get("regarding") or {}
-    when = item.get("lastTimestamp") or item.get("eventTime") or item.get("firstTimestamp")
-    if not when:
-        return None
-    name = str(about.get("name", ""))
-    scale = item.get("reason") == "ScalingReplicaSet"
-    service = name if about.get("kind") in {"Deployment", "StatefulSet"} else service_of(name)
-    return {
-        "ts": _moment(when),
-        "kind": "scale" if scale else "k8s_event",
-        "service": None if about.get("kind") == "Node" else service,
-        "ref": f"{about.get('kind')}/{name}",
-        "author": (item.get("source") or {}).get("component") or item.get("reportingComponent"),
-        "message": f"{item.get('reason')}: {item.get('message', '')}",
-        "namespace": about.get("namespace"),
-    }
+class K8s(Source):
+    """One piece per list of objects; what is in the lake already is left out."""
+
+    name = "k8s"
+    about = "changes: Kubernetes objects and events, as the API lists them"
+    options = K8sOptions
+
+    def read(self, _window: Window) -> Iterator[Piece]:
+        """Pieces of `changes`."""
+        target = self.given.target
+        if is_url(target) or target.partition(":")[0] == "cluster":
+            yield from self._cluster()
+            return
+        for path, content in files.contents(target, ".json"):
+            yield self._piece(content, str(path))
+
+    def _piece(self, content: bytes, origin: str) -> Piece:
+        work = partial(decode, content, self.given.place, origin)
+        identity = (self.given.cluster or "",)
+        return Piece("changes", "k8s", content_id(content, *identity), 1, work, origin)
+
+    def _cluster(self) -> Iterator[Piece]:
+        list_of = self._client()
+        for path, kind in _LISTS:
+            for place in self._paths(path):
+                items = _all(list_of, place)
+                content = json.dumps({"kind": kind, "items": items}).encode()
+                yield self._piece(content, f"{self.given.target} {place}")
+
+    def _paths(self, path: str) -> Iterator[str]:
+        if not self.given.namespaces:
+            yield path
+        head, _, kind = path.rpartition("/")
+        for namespace in self.given.namespaces:
+            yield f"{head}/namespaces/{namespace}/{kind}"
+
+    def _client(self) -> Any:
+        """A function from path and parameters to the JSON of a list."""
+        if is_url(self.given.target):
+            return Web(self.given).json
+        try:
+            from kubernetes import client, config
+        except ImportError:
+            raise UserError(
+                "a cluster is read with the package kubernetes: pip install 'rootlake[kubernetes]'."
+            ) from None
+        context = self.given.target.partition(":")[2] or None
+        try:
+            config.load_config(context=context)  # type: ignore[no-untyped-call]
+        except Exception as error:
+            raise UserError(f"no way to the cluster {context or ''}: {error}".rstrip()) from error
+        api = client.ApiClient()
+
+        def listed(path: str, params: dict[str, Any]) -> Any:
+            try:
+                reply = api.call_api(
+                    *api.param_serialize(
+                        "GET",
+                        path,
+                        query_params=list(params.items()),
+                        header_params={"Accept": "application/json"},
+                        auth_settings=["BearerToken"],
+                    ),
+                    _request_timeout=self.given.timeout,
+                )
+                return json.loads(reply.read())  # type: ignore[no-untyped-call]
+            except Exception as error:
+                raise UserError(f"the cluster does not list {path}: {error}") from error
+
+        return listed
 
 
-def _config(item: Object) -> Object | None:
-    """The last edit of a ConfigMap: its fields' newest time, or when it was made."""
-    meta = item.get("metadata") or {}
-    times = [one.get("time") for one in meta.get("managedFields") or [] if one.get("time")]
-    when = max(times, default=meta.get("creationTimestamp"))
-    if not when:
-        return None
-    labels = meta.get("labels") or {}
-    annotations = meta.get("annotations") or {}
-    return {
-        "ts": _moment(when),
-        "kind": "config",
-        "service": labels.get("app.kubernetes.io/name") or labels.get("app") or None,
-        "ref": f"ConfigMap/{meta.get('name')}",
-        "message": annotations.get("kubernetes.io/change-cause") or f"ConfigMap {meta.get('name')}",
-        "namespace": meta.get("namespace"),
-        "before": annotations.get("rootlake.io/before"),
-        "after": msgspec.json.encode(item.get("data") or {}).decode(),
-    }
-
-
-def _replica_sets(items: list[Object]) -> list[Object]:
-    """One 'deploy' for every revision after the first of each deployment."""
-    by_owner: dict[tuple[str, str], list[Object]] = defaultdict(list)
-    for item in items:
-        meta = item.get("metadata") or {}
-        owner = next((o["name"] for o in meta.get("ownerReferences") or []), meta.get("name", ""))
-        by_owner[meta.get("namespace", ""), owner].append(item)
-    rows = []
-    for (namespace, owner), sets in by_owner.items():
-        sets.sort(key=lambda one: one["metadata"]["creationTimestamp"])
-        rows += [_rollout(namespace, owner, old, new) for old, new in pairwise(sets)]
-    return rows
-
-
-def _rollout(namespace: str, owner: str, old: Object, new: Object) -> Object:
-    notes = new["metadata"].get("annotations") or {}
-    revision = notes.get("deployment.kubernetes.io/revision", "?")
-    return {
-        "ts": _moment(new["metadata"]["creationTimestamp"]),
-        "kind": "deploy",
-        "service": owner,
-        "ref": f"{owner}@{revision}",
-        "message": notes.get("kubernetes.io/change-cause")
-        or f"rollout of {owner}, revision {revision}",
-        "namespace": namespace,
-        "before": _images(old),
-        "after": _images(new),
-    }
-
-
-def _images(item: Object) -> str:
-    spec = (((item.get("spec") or {}).get("template") or {}).get("spec")) or {}
-    return ", ".join(str(one.get("image")) for one in spec.get("containers") or [])
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
+def _all(list_of: Any, path: str) -> list[Any]:
+    """Every object of a list, page by page."""
+    items: list[Any] = []
+    token = ""
+    while True:
+        params = {"limit": PAGE, **({"continue": token} if token else {})}
+        reply = list_of(path, params)
+        if not isinstance(reply, dict) or "items" not in reply:
+            raise UserError(f"{path} answers, but not as Kubernetes' API does.")
+        items += reply["items"] or []
+        token = (reply.get("metadata") or {}).get("continue") or ""
+        if not token:
+            return items

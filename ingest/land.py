@@ -1,20 +1,27 @@
 """Pieces into the lake, each exactly once, however often it is sent or interrupted.
 
 A piece lands under an app transaction of the raw table, in the commit that carries its rows.
-What goes with it (quarantine, the count of records received, series) is written first, under
-the same transaction of its own table, so that a rerun after a crash completes and never doubles.
+What goes with it (quarantine, the count of records received, series) is written first, so that a
+rerun after a crash completes and never doubles: files under the same transaction of those tables,
+live sources under the name of the attempt (`Piece.attempt`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import polars as pl
 
 from ingest.batch import Batch, Piece
-from lake import FIRST_DAY, TABLES, UNPLACED, Lake
+from ingest.known import fresh
+from ingest.mask import mask
+from ingest.workers import Workers
+from lake import FIRST_DAY, TABLES, UNPLACED, Lake, fit
+from lake.stage import Staged, stage
 
 COMMIT_BYTES = 192 << 20  # decoded rows gathered into one commit: few files, bounded memory
 
@@ -32,31 +39,92 @@ class Landed:
     rows: int = 0
     quarantined: int = 0
 
+    def add(self, records: int, rows: int, quarantined: int) -> None:
+        """Count what came of some more records."""
+        self.records += records
+        self.rows += rows
+        self.quarantined += quarantined
+
 
 def land(
-    lake: Lake, pieces: Iterable[Piece], progress: Callable[[Landed, str], None] | None = None
+    lake: Lake,
+    pieces: Iterable[Piece],
+    progress: Callable[[Landed, str], None] | None = None,
+    masked: Sequence[str] = (),
 ) -> Landed:
-    """Write every piece that has not landed yet; `progress` hears after each one."""
+    """Write every piece that has not landed yet; `progress` hears after each one.
+
+    A piece of a live source lands by itself, before the next is read: what the lake holds is
+    what the next one is compared with.
+    """
     landed, waiting, weight = Landed(), list[Read](), 0
     for piece in _unlanded(lake, pieces, landed):
-        batch = piece.read()
+        if piece.parts:
+            _land_parts(lake, piece, landed, progress, masked)
+            continue
+        batch = mask(piece.table, piece.read(), masked)
+        if piece.stream is not None and piece.again:
+            batch = fresh(lake, piece, batch)
         waiting.append((piece, batch))
         weight += int(batch.rows.estimated_size())
-        if weight >= COMMIT_BYTES or piece.table != waiting[0][0].table:
+        if weight >= COMMIT_BYTES or piece.stream or piece.table != waiting[0][0].table:
             _commit(lake, waiting)
             waiting, weight = [], 0
         landed.pieces += 1
-        landed.records += batch.records
-        landed.rows += batch.rows.height
-        landed.quarantined += batch.rejected.height
+        landed.add(batch.records, batch.rows.height, batch.rejected.height)
         if progress:
             progress(landed, piece.origin)
     _commit(lake, waiting)
     return landed
 
 
+def _land_parts(
+    lake: Lake,
+    piece: Piece,
+    landed: Landed,
+    progress: Callable[[Landed, str], None] | None,
+    masked: Sequence[str],
+) -> None:
+    """A big piece: its parts decoded and written by one process per core, then one commit."""
+    now = datetime.now(UTC)
+    staged, records, refused = list[Staged](), 0, [Batch(pl.DataFrame(), 0).rejected]
+    jobs = [
+        partial(_staged, lake, dataclasses.replace(piece, read=r, parts=(), number=n), masked, now)
+        for n, r in enumerate(piece.parts, 1)
+    ]
+    with Workers() as workers:
+        for place, (files, count, rejected) in enumerate(workers.map(jobs), 1):
+            staged += files
+            records += count
+            refused.append(rejected)
+            landed.add(count, sum(one.rows for one in files), rejected.height)
+            if progress:
+                progress(landed, f"{piece.origin} part {place} of {len(jobs)}")
+    whole = Batch(pl.DataFrame(), records, pl.concat(refused))
+    _append(lake, "quarantine", [(piece, whole)], _rejected, now)
+    _append(lake, "scorecard", [(piece, whole)], _received, now)
+    lake.commit(piece.table, staged, {piece.app: piece.number})
+    landed.pieces += 1
+
+
+def _staged(
+    lake: Lake, piece: Piece, masked: Sequence[str], now: datetime
+) -> tuple[list[Staged], int, pl.DataFrame]:
+    """A part's rows in files that wait for their commit, its records, and what was refused."""
+    batch = mask(piece.table, piece.read(), masked)
+    table = TABLES[piece.table]
+    rows = fit(table, delivered(piece, batch, now))
+    assert lake.folder
+    return stage(lake.folder / piece.table, table, rows), batch.records, batch.rejected
+
+
 def _unlanded(lake: Lake, pieces: Iterable[Piece], landed: Landed) -> Iterator[Piece]:
     for piece in pieces:
+        if piece.parts and lake.folder is None:
+            numbered = enumerate(piece.parts, piece.number)
+            parts = (dataclasses.replace(piece, number=n, read=r, parts=()) for n, r in numbered)
+            yield from _unlanded(lake, parts, landed)
+            continue
         if lake.transactions(piece.table, [piece.app])[piece.app] >= piece.number:
             landed.skipped += 1
             continue
@@ -85,25 +153,39 @@ def _append(
 ) -> None:
     """Append the pieces this table has not seen, in one commit with their transactions."""
     seen = lake.transactions(table, {piece.app for piece, _ in reads})
-    fresh = [(piece, batch) for piece, batch in reads if seen[piece.app] < piece.number]
-    if not fresh:
+    new = [
+        (piece, batch)
+        for piece, batch in reads
+        if seen[piece.app] < piece.number or (piece.stream and table != piece.table)
+    ]
+    if not new:
         return
-    rows = pl.concat([rows_of(piece, batch, now) for piece, batch in fresh])
-    if table == "changes":
-        rows = _unknown_changes(lake, rows)
+    rows = pl.concat([rows_of(piece, batch, now) for piece, batch in new])
+    rows = _unknown(lake, table, rows)
     marks: dict[str, int] = {}
-    for piece, _ in fresh:
+    for piece, _ in new:
+        marks |= piece.marks if table == piece.table else {}
         marks[piece.app] = max(piece.number, marks.get(piece.app, 0))
-    if rows.height or table == fresh[0][0].table:
-        lake.append(table, rows, marks)
+    if table == new[0][0].table:
+        after = {piece.app: piece.after for piece, _ in new if piece.stream}
+        lake.append(table, rows, marks, after)
+    elif rows.height:
+        lake.append(table, rows, None if new[0][0].stream else marks)
 
 
-def _unknown_changes(lake: Lake, rows: pl.DataFrame) -> pl.DataFrame:
-    """The changes that are not in the table yet: a repository is read whole every time."""
-    same = ["ts", "kind", "service", "ref"]
-    known = lake.scan("changes").select(same).collect()
-    fresh = rows.unique(same, keep="first", maintain_order=True)
-    return fresh.join(known, on=same, how="anti", nulls_equal=True, maintain_order="left")
+_SAME = {"changes": ("ts", "kind", "service", "ref"), "exemplars": ("ts", "series", "trace_id")}
+
+
+def _unknown(lake: Lake, table: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """The changes and exemplars that are not in the table yet: they are read again and again."""
+    if table not in _SAME:
+        return rows
+    same = list(_SAME[table])
+    known = lake.scan(table).filter(pl.col("date").is_in(rows["date"].unique().implode()))
+    new = rows.unique(same, keep="first", maintain_order=True)
+    return new.join(
+        known.select(same).collect(), on=same, how="anti", nulls_equal=True, maintain_order="left"
+    )
 
 
 def delivered(piece: Piece, batch: Batch, now: datetime) -> pl.DataFrame:
@@ -145,7 +227,7 @@ def _rejected(piece: Piece, batch: Batch, now: datetime) -> pl.DataFrame:
         "raw_row",
         pl.lit(piece.source).alias("source"),
         pl.lit(f"{piece.batch}.{piece.number}").alias("batch"),
-        pl.lit(f"ingest/{piece.app}").alias("run_id"),
+        pl.lit(piece.attempt).alias("run_id"),
         pl.lit(now).cast(pl.Datetime("us", "UTC")).alias("recorded_at"),
     )
 
@@ -160,7 +242,7 @@ def _received(piece: Piece, batch: Batch, now: datetime) -> pl.DataFrame:
     """One scorecard row: how many records the source delivered, how many became no row."""
     rejected = batch.rejected.height
     row = {
-        "run_id": f"ingest/{piece.app}",
+        "run_id": piece.attempt,
         "table_name": piece.table,
         "date": now.date(),
         "service": piece.source,

@@ -1,268 +1,108 @@
-"""Logs into `raw_logs`, one row per physical line: a Kubernetes node's `pods/` tree (docker-JSON
-or CRI form), or JSON lines."""
+"""Logs of files: a Kubernetes node's `pods/` tree, or JSON lines.
+
+A file that grows is gone on with where it was left, also after it was rotated or zipped: it is
+known by its first line and by what it held up to there, which is checked.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+import hashlib
+import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import msgspec
-import polars as pl
+from pydantic import Field
 
 from ingest import files
-from ingest.batch import Batch, Piece, Place, Request, content_id
-from lake import Lake, UserError
+from ingest.batch import Piece, content_id
+from ingest.log_lines import decode_container, decode_lines, ends_whole, pod_of
+from ingest.source import Options, Source
+from ingest.window import Window
 
-_POD = re.compile(r"^(?P<namespace>[^_]+)_(?P<pod>[^_]+)_(?P<uid>[^_]+)$")
-_REPLICA = re.compile(r"^(.+?)(-[a-z0-9]{6,10})?-[a-z0-9]{5}$|^(.+)-\d+$")
-_CRI = r"^(?<ts>\d{4}-\S+) (?<stream>stdout|stderr) (?<tag>[PF])(?:[:\w]*) ?(?<body>.*)$"
-_TRACE = r"""(?i)trace[_.-]?id["']?\s*[:=]\s*["']?([0-9a-zA-Z+/=-]{8,40})"""
-_SPAN = r"""(?i)span[_.-]?id["']?\s*[:=]\s*["']?([0-9a-zA-Z+/=-]{8,40})"""
-_PARENT = r"\b00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}\b"
-_WORD = r"\b(TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|ERR|SEVERE|FATAL|CRITICAL|PANIC)\b"
-_FIELD = r"""(?i)(?:level|severity|lvl)["']?\s*[:=]\s*["']?([a-z]+)"""
-_LEVELS = {
-    "NOTICE": "INFO",
-    "WARNING": "WARN",
-    "ERR": "ERROR",
-    "SEVERE": "ERROR",
-    "CRITICAL": "FATAL",
-    "PANIC": "FATAL",
-}
-_COLUMNS = ("ts", "service", "severity", "body", "trace_id", "span_id", "attributes")
-_OTHERS = ("pod", "node", "cluster", "namespace", "environment")
-_ROWS = pl.Schema({**dict.fromkeys((*_COLUMNS, *_OTHERS), pl.String)})
+SETTLED = 5.0  # seconds after which a file's last, unfinished line is taken as it is
 
 
-class DockerLine(msgspec.Struct):
-    log: str
-    time: str
-    stream: str | None = None
+class LogOptions(Options):
+    """Options of `logs`."""
+
+    mapping: dict[str, str] = Field(
+        default_factory=dict, description="for JSON lines: which field fills a column"
+    )
 
 
-class Pod(NamedTuple):
-    """Whose log a file in a `pods/` tree is."""
+class Logs(Source):
+    """One piece per file that has grown."""
 
-    namespace: str
-    pod: str
-    uid: str
-    container: str
+    name = "logs"
+    about = "logs: a Kubernetes pods/ tree, or JSON lines"
+    options = LogOptions
 
+    def read(self, window: Window) -> Iterator[Piece]:
+        """The new lines of every file; below NAMESPACE_POD_UID/CONTAINER/ a container's log."""
+        for path in files.files(self.given.target, ".log", ".jsonl", ".ndjson", ".json"):
+            content = files.content(path)
+            piece = self._new(path, content, window)
+            if piece:
+                yield piece
 
-def pieces(request: Request, _lake: Lake) -> Iterator[Piece]:
-    """One piece per file; a file below NAMESPACE_POD_UID/CONTAINER/ is a container's log."""
-    for path, content in files.contents(request.target, ".log", ".jsonl", ".ndjson", ".json"):
-        text, pod = files.text(path, content), pod_of(path)
+    def _new(self, path: Path, content: bytes, window: Window) -> Piece | None:
+        pod = pod_of(path)
+        end = _whole_lines(path, content)
+        name, start = _known(window, content, *(pod or ()))
+        if start >= end and start >= 0:
+            return None
+        text = files.text(path, content[max(start, 0) : end])
+        place, origin = self.given.place, str(path)
         if pod:
-            work = partial(decode_container, text, pod, request.place, path.name)
-            batch = content_id(content, *pod)
+            work = partial(decode_container, text, pod, place, path.name)
         else:
-            work = partial(decode_lines, text, request.mapping, request.place, str(path))
-            batch = content_id(content)
-        yield Piece("raw_logs", "logs", batch, 1, work, str(path))
-
-
-def pod_of(path: Path) -> Pod | None:
-    """The pod a path tells of, None outside a `pods/` tree."""
-    found = _POD.match(path.parent.parent.name)
-    if not found:
-        return None
-    return Pod(found["namespace"], found["pod"], found["uid"], path.parent.name)
-
-
-def service_of(pod: str) -> str:
-    """A pod's name without what its ReplicaSet, DaemonSet or StatefulSet appended."""
-    found = _REPLICA.match(pod)
-    return (found[1] or found[3]) if found else pod
-
-
-def decode_container(text: str, pod: Pod, place: Place, file: str) -> Batch:
-    """The lines of one container's log; docker's JSON or CRI, as the first line has it."""
-    lines = _lines(text)
-    docker = lines.height > 0 and lines["line"][0].startswith("{")
-    read = _docker(lines) if docker else _cri(lines)
-    good = pl.col("ts").is_not_null()
-    rows = read.filter(good).with_columns(
-        pl.lit(service_of(pod.pod)).alias("service"),
-        pl.lit(pod.pod).alias("pod"),
-        pl.lit(None, pl.String).alias("node"),
-        pl.lit(pod.namespace).alias("namespace"),
-        pl.lit(place.cluster, pl.String).alias("cluster"),
-        pl.lit(place.environment, pl.String).alias("environment"),
-        _pairs(
-            container=pl.lit(pod.container),
-            pod_uid=pl.lit(pod.uid),
-            stream=pl.col("stream"),
-            file=pl.lit(file),
-        ).alias("attributes"),
-        *read_body(),
-    )
-    reason = pl.lit("not a line of docker's JSON" if docker else "not a CRI line")
-    rejected = read.filter(~good).select(reason.alias("reason"), raw_row="line")
-    return Batch(rows.drop("stream", "line"), lines.height, rejected)
-
-
-def _lines(text: str) -> pl.DataFrame:
-    lines = pl.DataFrame({"line": [text.removesuffix("\n")]})
-    lines = lines.select(pl.col("line").str.split("\n").explode())
-    return (
-        lines.with_row_index("arrival")
-        .with_columns(pl.col("arrival").cast(pl.Int64))
-        .filter(pl.col("line") != "")
-    )
-
-
-def _docker(lines: pl.DataFrame) -> pl.DataFrame:
-    """log, stream and time of each line; a line that is no such object has no time."""
-    decoder = msgspec.json.Decoder(DockerLine)
-    texts = lines["line"].to_list()
-    try:
-        found: list[DockerLine | None] = list(decoder.decode_lines("\n".join(texts)))
-    except msgspec.DecodeError:
-        found = [_tried(decoder, text) for text in texts]
-    body = pl.Series("body", [one.log if one else None for one in found], pl.String)
-    time = pl.Series("time", [one.time if one else None for one in found], pl.String)
-    stream = pl.Series("stream", [one.stream if one else None for one in found], pl.String)
-    return lines.with_columns(body, time, stream).select(
-        "arrival",
-        "line",
-        "stream",
-        _moment("time").alias("ts"),
-        pl.col("body").str.strip_suffix("\n").alias("body"),
-        (~pl.col("body").str.ends_with("\n")).fill_null(value=False).alias("partial"),
-    )
-
-
-def _tried(decoder: msgspec.json.Decoder[DockerLine], text: str) -> DockerLine | None:
-    try:
-        return decoder.decode(text)
-    except msgspec.DecodeError:
-        return None
-
-
-def _cri(lines: pl.DataFrame) -> pl.DataFrame:
-    parts = lines.with_columns(pl.col("line").str.extract_groups(_CRI).alias("part")).unnest("part")
-    return parts.select(
-        "arrival",
-        "line",
-        "stream",
-        _moment("ts").alias("ts"),
-        "body",
-        (pl.col("tag") == "P").fill_null(value=False).alias("partial"),
-    )
-
-
-def _moment(column: str) -> pl.Expr:
-    """An RFC 3339 time, cut to microseconds."""
-    return pl.col(column).str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
-
-
-def read_body() -> list[pl.Expr]:
-    """Severity, trace id and span id as a line's own text gives them; null where it does not."""
-    head = pl.col("body").str.slice(0, 400)
-    word = pl.coalesce(head.str.extract(_FIELD), head.str.slice(0, 120).str.extract(_WORD))
-    return [
-        severity(word).alias("severity"),
-        pl.coalesce(
-            pl.col("body").str.extract(_TRACE), pl.col("body").str.extract(_PARENT, 1)
-        ).alias("trace_id"),
-        pl.coalesce(
-            pl.col("body").str.extract(_SPAN), pl.col("body").str.extract(_PARENT, 2)
-        ).alias("span_id"),
-    ]
-
-
-def severity(word: pl.Expr) -> pl.Expr:
-    """OpenTelemetry's short names; anything else in upper case."""
-    return word.str.to_uppercase().replace(_LEVELS)
-
-
-def _pairs(**values: pl.Expr) -> pl.Expr:
-    """A map of the given attributes."""
-    pairs = [
-        pl.struct(key=pl.lit(key), value=value.cast(pl.String)) for key, value in values.items()
-    ]
-    return pl.concat_list(pairs).cast(pl.Map(pl.String, pl.String))
-
-
-def decode_lines(text: str, mapping: Mapping[str, str], place: Place, origin: str) -> Batch:
-    """JSON lines with ts, service, severity, body, …; `mapping` names other fields for them.
-
-    Fields that fill no column are kept as attributes. A line that is no object, or whose time
-    cannot be read, is refused. Raises UserError when no line is an object with a time.
-    """
-    lines = _lines(text)
-    wanted = {column: mapping.get(column, column) for column in (*_COLUMNS, *_OTHERS)}
-    read = [_object(line, wanted) for line in lines["line"].to_list()]
-    rows = pl.DataFrame([row or {} for row in read], schema={**_ROWS, "attributes": pl.List(_PAIR)})
-    rows = pl.concat([lines, rows], how="horizontal").with_columns(_any_moment())
-    good = pl.col("ts").is_not_null()
-    if not rows.filter(good).height:
-        raise UserError(
-            f"{origin} holds no JSON line with a time in {wanted['ts']!r};"
-            " name the field with --map ts=FIELD."
+            work = partial(decode_lines, text, self.given.mapping, place, origin)
+        return Piece(
+            "raw_logs",
+            "logs",
+            name,
+            end,
+            work,
+            origin,
+            stream=name,
+            after=start,
+            again=False,
+            marks={f"logs/{name}/held": _held(content[:end])},
         )
-    found = {one.meta.output_name(): one for one in read_body()}
-    kept = rows.filter(good).with_columns(
-        pl.coalesce(severity(pl.col("severity")), found["severity"]).alias("severity"),
-        pl.coalesce("trace_id", found["trace_id"]).alias("trace_id"),
-        pl.coalesce("span_id", found["span_id"]).alias("span_id"),
-        pl.col("cluster").fill_null(pl.lit(place.cluster, pl.String)),
-        pl.col("namespace").fill_null(pl.lit(place.namespace, pl.String)),
-        pl.col("environment").fill_null(pl.lit(place.environment, pl.String)),
-        pl.col("attributes").cast(pl.Map(pl.String, pl.String)),
-        pl.lit(value=False).alias("partial"),
-    )
-    rejected = rows.filter(~good).select(
-        pl.lit("no JSON object with a time").alias("reason"), raw_row="line"
-    )
-    return Batch(kept.drop("line"), lines.height, rejected.cast(pl.String))
 
 
-_PAIR = pl.Struct({"key": pl.String, "value": pl.String})
+def _known(window: Window, content: bytes, *pod: str) -> tuple[str, int]:
+    """The stream a file's content goes on, and up to which byte it is in the lake (-1: nothing).
+
+    Files that begin alike are told apart by what they held when they were read last.
+    """
+    first = content_id(content.split(b"\n", 1)[0], *pod)
+    for place in range(1_000_000):
+        name = f"{first}-{place}" if place else first
+        offset = window.position("raw_logs", f"logs/{name}")
+        if offset < 0:
+            break
+        held = window.position("raw_logs", f"logs/{name}/held")
+        if offset <= len(content) and _held(content[:offset]) == held:
+            return name, offset
+    return name, -1
 
 
-def _object(line: str, wanted: Mapping[str, str]) -> dict[str, Any] | None:
-    """One line's fields as text, what fills no column gathered in `attributes`."""
-    try:
-        found = msgspec.json.decode(line)
-    except msgspec.DecodeError:
-        return None
-    if not isinstance(found, dict):
-        return None
-    extra = found.pop(wanted["attributes"], None)
-    pairs = dict(extra) if isinstance(extra, dict) else {} if extra is None else {"value": extra}
-    row: dict[str, Any] = {
-        column: _plain(found.pop(field))
-        for column, field in wanted.items()
-        if field in found and column != "attributes"
-    }
-    pairs.update(found)
-    row["attributes"] = [{"key": key, "value": _plain(value)} for key, value in pairs.items()]
-    return row
+def _held(content: bytes) -> int:
+    """A number for what a file held."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
 
 
-def _plain(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return msgspec.json.encode(value).decode()
-
-
-def _any_moment() -> pl.Expr:
-    """A time as RFC 3339, or as a number of seconds, ms, µs or ns since 1970."""
-    number = pl.col("ts").cast(pl.Float64, strict=False)
-    size = number.abs()
-    micros = (
-        pl.when(size < 1e11)
-        .then(number * 1e6)
-        .when(size < 1e14)
-        .then(number * 1e3)
-        .when(size < 1e17)
-        .then(number)
-        .otherwise(number / 1e3)
-    )
-    counted = micros.round().cast(pl.Int64, strict=False).cast(pl.Datetime("us", "UTC"))
-    return pl.coalesce(_moment("ts"), counted).alias("ts")
+def _whole_lines(path: Path, content: bytes) -> int:
+    """Up to where a file may be read: all of it, unless its last line is still being written."""
+    moving = path.suffix != ".gz" and time.time() - path.stat().st_mtime < SETTLED
+    if not moving:
+        return len(content)
+    end = len(content)
+    while end:
+        begin = content.rfind(b"\n", 0, end - 1) + 1
+        if ends_whole(content[begin:end]):
+            return end
+        end = begin
+    return len(content)

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import polars as pl
 
-from ingest import files
-from ingest.batch import Batch, Piece, Place, Request, content_id
+from ingest import chunks, files
+from ingest.batch import Batch, Piece, Place, content_id
+from ingest.source import Source
 from ingest.spans import Origin, frame, origin_of
-from lake import Lake, UserError
+from ingest.window import Window
+from lake import UserError
 
 Raw = msgspec.Raw
 _EMPTY = Raw(b"")
+_LINE = re.compile(rb'(?<=\n)\{\s*"resourceSpans"')
 _KINDS = (None, "internal", "server", "client", "producer", "consumer")
 _CODES = ("unset", "ok", "error")
 
@@ -78,11 +83,34 @@ class _Result(msgspec.Struct, rename="camel"):
     resource_spans: list[ResourceSpans] = []
 
 
-def pieces(request: Request, _lake: Lake) -> Iterator[Piece]:
+class Otlp(Source):
     """One piece per file."""
-    for path, content in files.contents(request.target, ".json", ".jsonl"):
-        work = partial(decode, content, request.place, str(path))
-        yield Piece("raw_spans", "otlp", content_id(content), 1, work, str(path))
+
+    name = "otlp"
+    about = "traces: OTLP JSON of an OpenTelemetry collector's file exporter"
+
+    def read(self, _window: Window) -> Iterator[Piece]:
+        """Every file below the target."""
+        for path in files.files(self.given.target, ".json", ".jsonl"):
+            if chunks.is_big(path):
+                with chunks.plain(path) as file:
+                    yield from big(file, self.given.place, "otlp", str(path))
+                continue
+            content = files.content(path)
+            work = partial(decode, content, self.given.place, str(path))
+            yield Piece("raw_spans", "otlp", content_id(content), 1, work, str(path))
+
+
+def big(file: Path, place: Place, source: str, origin: str) -> Iterator[Piece]:
+    """A big file in parts, of whole lines."""
+    parts = chunks.cut(file, _LINE)
+    work = [partial(_decode_part, part, place, origin) for part in parts]
+    work[-1]()  # a cut file is found out before any of it is written
+    yield Piece("raw_spans", source, chunks.file_id(file), 1, work[0], origin, parts=work)
+
+
+def _decode_part(part: chunks.Part, place: Place, origin: str) -> Batch:
+    return decode(part.content(), place, origin)
 
 
 def decode(content: bytes, place: Place, origin: str) -> Batch:

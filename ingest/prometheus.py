@@ -1,108 +1,258 @@
 """Metrics: a Prometheus server, or OpenMetrics text.
 
-A server is read through remote-read (raw samples at their own times, stale markers included),
-one window of time after the other; where it stopped is the app transaction of `raw_samples`.
+A server is read through remote-read (raw samples at their own times, stale markers included);
+one without it (Thanos, Mimir, VictoriaMetrics) by range selectors of the query API. One question
+at a time; a slow answer makes the next question smaller and waits as long as it took.
 """
 
 from __future__ import annotations
 
-import re
+import dataclasses
+import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from datetime import datetime, timedelta
+from functools import cached_property, partial
+from typing import Literal
 
+import polars as pl
 import requests
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
+from pydantic import Field
 
-from ingest import files, openmetrics, remote_read
-from ingest.batch import Batch, Piece, Request, content_id
-from lake import Lake, UserError
+from ingest import files, native_histograms, openmetrics, query_range, remote_read
+from ingest.batch import Batch, Piece, content_id
+from ingest.series import Catalog
+from ingest.source import Source
+from ingest.web import Overloaded, Refused, Web, WebOptions, _why, is_url
+from ingest.window import Step, Stream, Stretch, Window, micros
+from lake import UserError
 
-WINDOW = timedelta(hours=2)
-TIMEOUT = 60  # seconds
-
-
-def pieces(request: Request, lake: Lake) -> Iterator[Piece]:
-    """One piece per file, or per window of a server's time."""
-    if re.match(r"https?://", request.target):
-        yield from _windows(request, lake)
-        return
-    for path, content in files.contents(request.target, ".om", ".prom", ".txt", ".openmetrics"):
-        text = files.text(path, content)
-        work = partial(openmetrics.decode, text, request.place, str(path))
-        yield Piece("raw_samples", "prometheus", content_id(content), 1, work, str(path))
+SLOW = 20.0  # seconds: a reply that took longer makes the next question smaller
+_FIRST = timedelta(days=15)  # how far back a server is read that does not say how old it is
+_EVERYTHING = '{__name__=~".+"}'
 
 
-def _windows(request: Request, lake: Lake) -> Iterator[Piece]:
-    url = request.target.rstrip("/")
-    about = _connect(url)
-    stream = url.split("://", 1)[1]
-    start, end = _bounds(request, lake, url, stream)
-    backfill = "" if request.since is None else f"/{_micros(start)}-{_micros(end)}"
-    while start < end:
-        stop = min(start + WINDOW, end)
-        work = partial(_pull, url, start, stop, about, request)
-        yield Piece("raw_samples", "prometheus", stream + backfill, _micros(stop), work, url)
-        start = stop
+class PrometheusOptions(WebOptions):
+    """Options of `prometheus`; all but the first group concern a server."""
 
-
-def _connect(url: str) -> dict[str, dict[str, str]]:
-    """What the server knows of its metrics; UserError where there is no Prometheus."""
-    try:
-        server = PrometheusConnect(url=url, disable_ssl=False)
-        if not server.check_prometheus_connection(params={"timeout": f"{TIMEOUT}s"}):
-            raise UserError(f"{url} answers, but not as a Prometheus server does.")
-        found = server._session.get(f"{url}/api/v1/metadata", timeout=TIMEOUT)  # noqa: SLF001
-        entries = found.json().get("data", {})
-    except (requests.RequestException, PrometheusApiClientException, ValueError) as error:
-        raise UserError(f"no Prometheus server answers at {url}: {_why(error)}") from error
-    return {
-        key.upper(): {name: rows[0].get(key, "") for name, rows in entries.items() if rows}
-        for key in ("type", "unit", "help")
-    }
-
-
-def _bounds(request: Request, lake: Lake, url: str, stream: str) -> tuple[datetime, datetime]:
-    """From where the last pull stopped (or the server begins) until now, unless told otherwise."""
-    end = request.until or datetime.now(UTC)
-    if request.since:
-        return request.since, end
-    app = f"prometheus/{stream}"
-    cursor = lake.transactions("raw_samples", [app])[app] if lake.exists() else -1
-    if cursor >= 0:
-        return datetime.fromtimestamp(cursor / 1e6, UTC), end
-    return _oldest(url), end
-
-
-def _oldest(url: str) -> datetime:
-    """The oldest sample the server holds, as it says of itself on /metrics."""
-    name = "prometheus_tsdb_lowest_timestamp_seconds"
-    try:
-        text = requests.get(f"{url}/metrics", timeout=TIMEOUT).text
-    except requests.RequestException as error:
-        raise UserError(f"{url}/metrics does not answer: {_why(error)}") from error
-    found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
-    if not found or float(found[1]) <= 0:
-        raise UserError(f"{url} does not say how old its samples are; give --since.")
-    return datetime.fromtimestamp(float(found[1]), UTC)
-
-
-def _pull(
-    url: str, start: datetime, stop: datetime, about: dict[str, dict[str, str]], request: Request
-) -> Batch:
-    """All samples with start ≤ time < stop."""
-    return remote_read.pull(
-        url, _micros(start) // 1000, _micros(stop) // 1000, about, request.place
+    selectors: tuple[str, ...] = Field((_EVERYTHING,), description="PromQL selectors to pull")
+    window: float = Field(7200.0, gt=0, description="seconds of one question, to begin with")
+    overlap: float = Field(120.0, ge=0, description="seconds read again for late samples")
+    api: Literal["auto", "remote-read", "range"] = Field("auto", description="how it is read")
+    exemplars: bool = Field(True, description="pull exemplars too")
+    max_series: int = Field(
+        0, ge=0, description="series of one metric, at most (0: all); what is left out is counted"
     )
 
 
-def _micros(moment: datetime) -> int:
-    return round(moment.timestamp() * 1_000_000)
+class Prometheus(Source):
+    """Files, one piece each; or a server, window by window."""
+
+    name = "prometheus"
+    about = "metrics: a server's URL, or OpenMetrics text"
+    options = PrometheusOptions
+
+    def read(self, window: Window) -> Iterator[Piece]:
+        """Pieces of `raw_samples`, and of `raw_histograms` where a server has native ones."""
+        if is_url(self.given.target):
+            yield from Server(self.given).pieces(window)
+            return
+        suffixes = (".om", ".prom", ".txt", ".openmetrics")
+        for path, content in files.contents(self.given.target, *suffixes):
+            text = files.text(path, content)
+            work = partial(openmetrics.decode, text, self.given.place, str(path))
+            yield Piece("raw_samples", "prometheus", content_id(content), 1, work, str(path))
+
+    def check(self) -> str:
+        """What a server knows of its metrics, or the first file."""
+        if is_url(self.given.target):
+            return Server(self.given).check()
+        return super().check()
 
 
-def _why(error: Exception) -> str:
-    """The last clause of a library's message, which is the one that tells."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    found = re.search(r"\[Errno \d+\] ([^'\")]+)", text)
-    return f"{found[1].lower()}." if found else f"{text[:160]}."
+class Server:
+    """A server that speaks Prometheus' API."""
+
+    def __init__(self, given: PrometheusOptions) -> None:
+        self.given = given
+        self.web = Web(given)
+        size = timedelta(seconds=given.window)
+        self.step = Step(size, most=size * 12)
+        self.remote = given.api != "range"
+        for selector in given.selectors:
+            remote_read.matchers(selector)
+
+    def check(self) -> str:
+        """How it is read, and how many metrics it knows."""
+        about = self.catalog.about["TYPE"]
+        how = "remote-read" if self._has_remote_read() else "range queries"
+        return f"{len(about)} metrics, read by {how}"
+
+    def pieces(self, window: Window) -> Iterator[Piece]:
+        """One piece per stretch of time; its native histograms, if any, as one of their own."""
+        self.catalog  # noqa: B018 - an unreachable server is found out here
+        if self.given.api == "auto":
+            self.remote = self._has_remote_read()
+        if not self.remote:
+            self.step.size = min(self.step.size, timedelta(minutes=15))
+        name = self.web.host
+        if self.given.selectors != (_EVERYTHING,):
+            name += f"/{content_id(repr(self.given.selectors).encode())[:8]}"
+        overlap = timedelta(seconds=self.given.overlap)
+        held: dict[int, list[native_histograms.HistogramChunk]] = {}
+        for piece in window.pieces(
+            Stream("raw_samples", "prometheus", name, self.web.url),
+            partial(self._pulled, held),
+            step=self.step,
+            overlap=overlap,
+            oldest=lambda: self._oldest(window),
+        ):
+            yield piece
+            yield from self._histograms(window, piece, held)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """What the server knows of its metrics; UserError where there is no Prometheus."""
+        try:
+            server = PrometheusConnect(url=self.web.url, session=self.web.session)
+            if not server.check_prometheus_connection():
+                raise UserError(f"{self.web.url} answers, but not as a Prometheus server does.")
+        except (requests.RequestException, PrometheusApiClientException, ValueError) as error:
+            raise UserError(
+                f"no Prometheus server answers at {self.web.url}: {_why(error)}."
+            ) from error
+        try:
+            entries = self.web.json("/api/v1/metadata").get("data") or {}
+        except Refused:
+            entries = {}
+        about = {
+            key.upper(): {name: rows[0].get(key, "") for name, rows in entries.items() if rows}
+            for key in ("type", "unit", "help")
+        }
+        return Catalog(about)
+
+    def _has_remote_read(self) -> bool:
+        """Whether remote-read answers a question about nothing."""
+        if self.given.api != "auto":
+            return self.given.api == "remote-read"
+        try:
+            remote_read.pull(self.web, ['{__name__="up"}'], 0, 1)
+        except Refused:
+            return False
+        return True
+
+    def _oldest(self, window: Window) -> datetime:
+        """The oldest sample the server holds, as it says of itself on /metrics."""
+        name = "prometheus_tsdb_lowest_timestamp_seconds "
+        try:
+            text = self.web.ask("GET", "/metrics", lambda reply: reply.text)
+        except UserError:
+            return window.now - _FIRST
+        found = next((line for line in text.splitlines() if line.startswith(name)), "")
+        seconds = float(found.removeprefix(name) or 0)
+        if seconds <= 0:
+            return window.now - _FIRST
+        return datetime.fromtimestamp(seconds, window.now.tzinfo)
+
+    def _pulled(
+        self, held: dict[int, list[native_histograms.HistogramChunk]], stretch: Stretch
+    ) -> Batch:
+        """All samples with low ≤ time < high; in halves where the server cannot serve it whole."""
+        began = time.monotonic()
+        try:
+            reply = self._asked(stretch)
+        except Overloaded:
+            if stretch.length <= timedelta(seconds=1):
+                raise
+            self.step.shorter()
+            parts = [self._pulled(held, half) for half in stretch.halves()]
+            return _joined(parts)
+        took = time.monotonic() - began
+        if took > SLOW:
+            self.step.shorter()
+            time.sleep(min(took, 30.0))
+        elif took < SLOW / 4:
+            self.step.longer()
+        held.setdefault(micros(stretch.high), []).extend(reply.histograms)
+        kept, left_out = self._capped(reply.series)
+        batch = remote_read.batch(kept, self.catalog, self.given.place)
+        shown = self._exemplars(stretch)
+        return dataclasses.replace(batch, exemplars=shown, left_out=left_out)
+
+    def _asked(self, stretch: Stretch) -> remote_read.Reply:
+        low, high = micros(stretch.low) // 1000, micros(stretch.high) // 1000
+        ask = remote_read.pull if self.remote else query_range.pull
+        return ask(self.web, self.given.selectors, low, high)
+
+    def _capped(
+        self, found: list[remote_read.Series]
+    ) -> tuple[list[remote_read.Series], dict[str, int]]:
+        """The series within the cap; how many samples of each metric were left out."""
+        most = self.given.max_series
+        if not most:
+            return found, {}
+        kept, left_out, seen = list[remote_read.Series](), dict[str, int](), dict[str, int]()
+        for one in sorted(found, key=lambda series: series.labels):
+            metric = dict(one.labels).get("__name__", "")
+            seen[metric] = seen.get(metric, 0) + 1
+            if seen[metric] <= most:
+                kept.append(one)
+            else:
+                left_out[metric] = left_out.get(metric, 0) + len(one.times)
+        return kept, left_out
+
+    def _histograms(
+        self,
+        window: Window,
+        piece: Piece,
+        held: dict[int, list[native_histograms.HistogramChunk]],
+    ) -> Iterator[Piece]:
+        """What the samples' piece brought along, under the same position in its own table."""
+        chunks = [chunk for high in list(held) for chunk in held.pop(high)]
+        if not chunks:
+            return
+        low, high = piece.bounds
+        position = window.position("raw_histograms", piece.app)
+
+        def read() -> Batch:
+            rows, refused = native_histograms.rows(
+                chunks, micros(low) // 1000, micros(high) // 1000, self.catalog, self.given.place
+            )
+            labels = list({chunk.labels: None for chunk in chunks})
+            seen = self.catalog.frame(labels, self.given.place).select(
+                "metric", "series", "labels", "type", "unit", "help"
+            )
+            span = [pl.lit(at).cast(pl.Datetime("us", "UTC")) for at in (low, high)]
+            seen = seen.with_columns(first_seen=span[0], last_seen=span[1])
+            return Batch(rows, rows.height + refused.height, refused, series=seen)
+
+        yield dataclasses.replace(
+            piece, table="raw_histograms", read=read, after=position, again=True
+        )
+
+    def _exemplars(self, stretch: Stretch) -> pl.DataFrame | None:
+        if not self.given.exemplars:
+            return None
+        try:
+            return query_range.exemplars(
+                self.web, self.given.selectors, stretch, self.catalog, self.given.place
+            )
+        except (Refused, Overloaded):
+            return None
+
+
+def _joined(parts: list[Batch]) -> Batch:
+    """Several replies as one batch."""
+    shown = [part.exemplars for part in parts if part.exemplars is not None]
+    left_out: dict[str, int] = {}
+    for part in parts:
+        for metric, count in part.left_out.items():
+            left_out[metric] = left_out.get(metric, 0) + count
+    return Batch(
+        pl.concat([part.rows for part in parts]),
+        sum(part.records for part in parts),
+        series=pl.concat([part.series for part in parts if part.series is not None]),
+        exemplars=pl.concat(shown) if shown else None,
+        left_out=left_out,
+    )

@@ -1,11 +1,14 @@
 """Prometheus' remote-read protocol: a protobuf request in, raw samples out, in columns.
 
-Formats: prometheus/prompb remote.proto and types.proto; the body is compressed with snappy.
+Streamed XOR chunks are asked for; a server that serves only samples is read as well. Formats:
+prometheus/prompb remote.proto and types.proto. Requests, and replies of samples, are compressed
+with snappy; a stream is frames of (length, CRC-32C, message).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,85 +17,204 @@ import polars as pl
 import pyarrow as pa
 import requests
 
+from ingest import xor
 from ingest.batch import Batch, Place
-from ingest.openmetrics import describe, series_rows
+from ingest.native_histograms import HistogramChunk
+from ingest.series import Catalog
+from ingest.web import Damaged, Web
 from lake import UserError
 
-TIMEOUT = 300  # seconds
 _HEADERS = {
     "Content-Type": "application/x-protobuf",
     "Content-Encoding": "snappy",
     "Accept-Encoding": "snappy",
     "X-Prometheus-Remote-Read-Version": "0.1.0",
 }
+_MATCH = re.compile(r'\s*([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*,?')
+_KINDS = {"=": 0, "!=": 1, "=~": 2, "!~": 3}
+_XOR, _HISTOGRAM = 1, 2
 Bytes = npt.NDArray[np.uint8]
+Labels = tuple[tuple[str, str], ...]
 
 
 class Series(NamedTuple):
     """One series: its labels (`__name__` among them), times in ms, values with their bits kept."""
 
-    labels: dict[str, str]
+    labels: Labels
     times: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64]
 
 
-def pull(url: str, start: int, stop: int, about: dict[str, dict[str, str]], place: Place) -> Batch:
-    """Samples with start ≤ time < stop (ms). Raises UserError when the server does not serve."""
-    reply = requests.post(
-        f"{url}/api/v1/read",
-        data=_snappy(request(start, stop - 1)),
-        headers=_HEADERS,
-        timeout=TIMEOUT,
-    )
-    if reply.status_code != 200:
-        raise UserError(
-            f"{url}/api/v1/read answered {reply.status_code}: {reply.text.strip()[:200]}"
-        )
-    return batch(list(parse(_unsnappy(reply.content))), about, place)
+class Reply(NamedTuple):
+    """What a server answered: series' samples, and native histograms' chunks."""
+
+    series: list[Series]
+    histograms: list[HistogramChunk]
 
 
-def batch(found: list[Series], about: dict[str, dict[str, str]], place: Place) -> Batch:
-    """Rows of `raw_samples` and `series`."""
-    described = []
-    for one in found:
-        labels = {key: value for key, value in one.labels.items() if key != "__name__"}
-        described.append(describe(one.labels.get("__name__", ""), labels, about, place))
-    sizes = [len(one.times) for one in found]
-    index = np.repeat(np.arange(len(found)), sizes)
-    times = np.concatenate([one.times for one in found]) if found else np.empty(0, np.int64)
-    values = np.concatenate([one.values for one in found]) if found else np.empty(0, np.float64)
-    series = pl.DataFrame(
-        described,
-        schema_overrides={
-            "unit": pl.String,
-            "help": pl.String,
-            "type": pl.String,
-            "cluster": pl.String,
-            "namespace": pl.String,
-            "environment": pl.String,
-        },
-    )
+def pull(web: Web, selectors: Sequence[str], start: int, stop: int) -> Reply:
+    """Samples with start ≤ time < stop (ms) of all selectors, each series once.
+
+    Raises UserError when the server does not serve them.
+    """
+    queries = [_query(selector, start, stop - 1) for selector in selectors]
+    body = b"".join(_text(1, query) for query in queries) + _field(2, 1) + _field(2, 0)
+    found = web.ask("POST", "/api/v1/read", decoded, data=_snappy(body), headers=_HEADERS)
+    return _inside(found, start, stop)
+
+
+def matchers(selector: str) -> list[tuple[int, str, str]]:
+    """(kind, label, value) of a PromQL selector. Raises UserError for what is none."""
+    text = selector.strip()
+    name, brace, rest = text.partition("{")
+    found = [(0, "__name__", name.strip())] if name.strip() else []
+    inner = rest.rstrip()
+    if brace and not inner.endswith("}"):
+        raise UserError(f"the selector {selector!r} has no closing brace.")
+    inner, at = inner[:-1], 0
+    while inner[at:].strip():
+        one = _MATCH.match(inner, at)
+        if not one:
+            raise UserError(f"the selector {selector!r} cannot be read at {inner[at:]!r}.")
+        value = re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], one[3])
+        found.append((_KINDS[one[2]], one[1], value))
+        at = one.end()
     if not found:
-        series = _nothing()
-    place_columns = series.select("metric", "series", "cluster", "namespace", "environment")
-    samples = place_columns[index] if found else place_columns
+        raise UserError("a selector must name a metric or a label.")
+    return found
+
+
+def _query(selector: str, start: int, end: int) -> bytes:
+    """A Query for the series of a selector between two times (ms, both included)."""
+    found = _field(1, start) + _field(2, end)
+    for kind, label, value in matchers(selector):
+        found += _text(3, _field(1, kind) + _text(2, label) + _text(3, value))
+    return found
+
+
+def decoded(reply: requests.Response) -> Reply:
+    """A reply in either form; Damaged where it is cut."""
+    try:
+        if "streamed" in reply.headers.get("Content-Type", ""):
+            return _chunked(reply.content)
+        return Reply(list(parse(_unsnappy(reply.content))), [])
+    except (IndexError, ValueError, OSError, pa.ArrowException) as error:
+        raise Damaged(f"remote-read reply: {error}") from error
+
+
+def _inside(found: Reply, start: int, stop: int) -> Reply:
+    """Chunks reach beyond what was asked for: the samples inside, of each series once."""
+    series: dict[Labels, Series] = {}
+    for one in found.series:
+        inside = (one.times >= start) & (one.times < stop)
+        times, values = one.times[inside], one.values[inside]
+        known = series.get(one.labels)
+        if known is not None:  # several selectors, or overlapping blocks
+            times = np.concatenate([known.times, times])
+            values = np.concatenate([known.values, values])
+            times, first = np.unique(times, return_index=True)
+            values = values[first]
+        elif (np.diff(times) <= 0).any():
+            times, first = np.unique(times, return_index=True)
+            values = values[first]
+        if len(times):
+            series[one.labels] = Series(one.labels, times, values)
+    return Reply(list(series.values()), found.histograms)
+
+
+def batch(found: Sequence[Series], catalog: Catalog, place: Place) -> Batch:
+    """Rows of `raw_samples` and `series`, in the order of the table."""
+    described = catalog.frame([one.labels for one in found], place)
+    order = described.sort("metric", "series")["row"].to_numpy()
+    ranked = [found[place] for place in order]
+    sizes = np.fromiter((len(one.times) for one in ranked), np.int64, len(ranked))
+    index = np.repeat(order, sizes)
+    times = np.concatenate([one.times for one in ranked]) if ranked else np.empty(0, np.int64)
+    values = np.concatenate([one.values for one in ranked]) if ranked else np.empty(0, np.float64)
+    texts = ("metric", "cluster", "namespace", "environment")
+    samples = described.select(*texts, "series")[index]
     ts = pl.Series("ts", times * 1000).cast(pl.Datetime("us", "UTC"))
     samples = samples.with_columns(ts, pl.Series("value", values))
-    return Batch(samples, len(times), series=series_rows(samples, series))
+    seen = described.select("metric", "series", "labels", "type", "unit", "help").with_columns(
+        first_seen=_ends(found, 0), last_seen=_ends(found, -1)
+    )
+    return Batch(samples, len(times), series=seen)
 
 
-def _nothing() -> pl.DataFrame:
-    text = dict.fromkeys(("metric", "type", "unit", "help"), pl.String)
-    place = dict.fromkeys(("cluster", "namespace", "environment"), pl.String)
-    labels = pl.List(pl.Struct({"key": pl.String, "value": pl.String}))
-    return pl.DataFrame(schema={**text, "series": pl.Int64, "labels": labels, **place})
+def _ends(found: Sequence[Series], place: int) -> pl.Series:
+    times = [int(one.times[place]) * 1000 for one in found]
+    return pl.Series(times, dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
 
 
-def request(start: int, end: int) -> bytes:
-    """A ReadRequest for every series between two times (ms, both included), as samples."""
-    matcher = _field(1, 2) + _text(2, "__name__") + _text(3, ".+")  # type 2: regular expression
-    query = _field(1, start) + _field(2, end) + _text(3, matcher)
-    return _text(1, query)
+def _chunked(data: bytes) -> Reply:
+    """The series of a stream of frames."""
+    owners, chunks, histograms = list[Labels](), list[bytes](), list[HistogramChunk]()
+    at = 0
+    while at < len(data):
+        size, at = _read_varint(data, at)
+        at += 4  # the checksum: TCP and the frame's own lengths have been checked
+        if at + size > len(data):
+            raise ValueError("the last frame is cut")
+        for number, (low, high) in _spans(data, at, at + size):
+            if number == 1:
+                _chunked_series(data, low, high, owners, chunks, histograms)
+        at += size
+    found = xor.decode(chunks)
+    edges = np.concatenate([[0], np.cumsum(found.counts)])
+    series, place = list[Series](), 0
+    while place < len(owners):
+        first = place
+        while place < len(owners) and owners[place] is owners[first]:
+            place += 1
+        low, high = edges[first], edges[place]
+        series.append(Series(owners[first], found.times[low:high], found.values[low:high]))
+    return Reply(series, histograms)
+
+
+def _chunked_series(
+    data: bytes,
+    at: int,
+    end: int,
+    owners: list[Labels],
+    chunks: list[bytes],
+    histograms: list[HistogramChunk],
+) -> None:
+    """A ChunkedSeries: labels (1), then chunks (2) of times, type (3) and data (4)."""
+    pairs: list[tuple[str, str]] = []
+    labels: Labels = ()
+    for number, (low, high) in _spans(data, at, end):
+        if number == 1:
+            pairs.append(_label(data, low, high))
+            continue
+        labels = labels or tuple(pairs)
+        kind, start, stop = _chunk(data, low, high)
+        if kind == _XOR:
+            owners.append(labels)
+            chunks.append(data[start:stop])
+        else:
+            histograms.append(HistogramChunk(labels, kind, data[start:stop]))
+
+
+def _chunk(data: bytes, at: int, end: int) -> tuple[int, int, int]:
+    """Type of a chunk and where its data lies."""
+    kind = start = stop = 0
+    while at < end:
+        key = data[at]
+        value, at = _read_varint(data, at + 1)
+        if key & 7 == 2:
+            start, stop = at, at + value
+            at = stop
+        elif key >> 3 == 3:
+            kind = value
+    return kind, start, stop
+
+
+def _label(data: bytes, at: int, end: int) -> tuple[str, str]:
+    name = value = ""
+    for number, (low, high) in _spans(data, at, end):
+        text = data[low:high].decode()
+        name, value = (text, value) if number == 1 else (name, text)
+    return name, value
 
 
 def _field(number: int, value: int) -> bytes:
@@ -126,35 +248,33 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 def parse(data: bytes) -> Iterator[Series]:
     """The series of a ReadResponse: results (1) of timeseries (1) of labels (1), samples (2)."""
-    for _, result in _messages(data, 0, len(data)):
+    for _, result in _spans(data, 0, len(data)):
         for _, (start, end) in _spans(data, *result):
             yield _series(data, start, end)
-
-
-def _messages(data: bytes, at: int, end: int) -> Iterator[tuple[int, tuple[int, int]]]:
-    yield from _spans(data, at, end)
 
 
 def _spans(data: bytes, at: int, end: int) -> Iterator[tuple[int, tuple[int, int]]]:
     """(field number, where it lies) of each length-delimited field."""
     while at < end:
         key, at = _read_varint(data, at)
-        size, at = _read_varint(data, at)
-        yield key >> 3, (at, at + size)
-        at += size
+        value, at = _read_varint(data, at)
+        if key & 7 == 2:
+            if at + value > end:
+                raise ValueError("a field reaches beyond its message")
+            yield key >> 3, (at, at + value)
+            at += value
 
 
 def _series(data: bytes, at: int, end: int) -> Series:
     """Labels come first, then samples until the end."""
-    labels: dict[str, str] = {}
+    labels = []
     while at < end and data[at] == 0x0A:
         size, start = _read_varint(data, at + 1)
         at = start + size
-        pair = [data[low:high].decode() for _, (low, high) in _spans(data, start, at)]
-        labels[pair[0]] = pair[1] if len(pair) > 1 else ""
+        labels.append(_label(data, start, at))
     block = np.frombuffer(data, np.uint8, end - at, at)
     times, values = _samples(block)
-    return Series(labels, times, values)
+    return Series(tuple(labels), times, values)
 
 
 def _samples(block: Bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:

@@ -2,50 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from importlib import import_module
+import dataclasses
+import os
+from collections.abc import Callable
+from datetime import datetime
 from itertools import chain
+from typing import Any
 
-from ingest.batch import Piece, Request
 from ingest.land import Landed, land
-from lake import Lake, UserError
+from ingest.source import Source, made
+from ingest.window import Window
+from lake import Lake
 
-SOURCES = {
-    "jaeger": "traces: files of Jaeger's query API or OTLP JSON",
-    "otlp": "traces: OTLP JSON of an OpenTelemetry collector's file exporter",
-    "prometheus": "metrics: a server's URL, or OpenMetrics text",
-    "sentry": "errors: files of Sentry's API",
-    "logs": "logs: a Kubernetes pods/ tree, or JSON lines",
-    "git": "changes: the commits of a clone or bundle",
-    "k8s": "changes: Kubernetes objects and events as the API lists them",
-    "changes": "changes: JSON lines or CSV of deploys, flags and the like",
-    "edges": "the service graph of a site without traces: JSON lines or CSV",
-}
+Progress = Callable[[Landed, str], None]
 
 
 def ingest(
     lake: Lake,
     source: str,
-    request: Request,
-    progress: Callable[[Landed, str], None] | None = None,
+    target: str | os.PathLike[str],
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    progress: Progress | None = None,
+    **options: Any,
 ) -> Landed:
-    """Pull what `request` asks for; what landed before is left out.
+    """Pull what a source holds at `target`; what landed before is left out.
 
-    The lake is made when the first piece of input has been read, so a wrong path leaves none.
-    Raises UserError for a source there is none of and for input that cannot be read.
+    Raises UserError for a source there is none of, for options that do not fit, and for input
+    that cannot be read.
     """
-    if source not in SOURCES:
-        raise UserError(f"there is no source {source!r}; there are {', '.join(SOURCES)}.")
-    found: Iterator[Piece] = import_module(f"ingest.{source}").pieces(request, lake)
-    first = next(found, None)
-    if first is None:
-        return Landed()
-    if not lake.exists():
-        batch = first.read()
+    ready = made(source, {"target": os.fspath(target), **options})
+    return pull(lake, ready, since=since, until=until, progress=progress)
+
+
+def pull(
+    lake: Lake,
+    source: Source,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    progress: Progress | None = None,
+    wait: float = 0.0,
+) -> Landed:
+    """Pull a source that is set up.
+
+    The lake is made when the first piece of input has been read, so a wrong path leaves none. One
+    pull of a source at a time: a second one waits up to `wait` seconds, then raises UserError.
+    """
+    name = f"{source.name} {source.given.target}"
+    if lake.exists():
+        lake.require()
+    with lake.lock(f"ingest of {name}", wait=wait):
+        found = iter(source.read(Window(lake, since, until)))
+        first = next(found, None)
+        if first is None:
+            return Landed()
+        if not lake.exists():
+            batch = first.read()
+            first = dataclasses.replace(first, read=lambda: batch)
         lake.create()
-        first = Piece(
-            first.table, first.source, first.batch, first.number, lambda: batch, first.origin
-        )
-    else:
-        lake.create()
-    return land(lake, chain([first], found), progress)
+        return land(lake, chain([first], found), progress, source.given.mask)

@@ -1,164 +1,134 @@
-"""Sentry's API JSON into `raw_errors`: lists of events, or one event.
+"""Errors of Sentry: files of its API's JSON, or a live server, project by project.
 
-A user's identifier is hashed before it is written, with a salt kept outside the lake: the
-environment's ROOTLAKE_SALT, else a file in the user's configuration folder, made when missing.
+PLACE is the server (`https://sentry.io`, or a self-hosted one); pages are followed by the Link
+header's cursor, and rate limits obeyed (`ingest.web`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import secrets
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import polars as pl
-import pyarrow as pa
+import requests
+from pydantic import Field
 
 from ingest import files
-from ingest.batch import Batch, Piece, Place, Request, content_id
-from lake import TABLES, Lake, UserError
+from ingest.batch import Batch, Piece, content_id
+from ingest.sentry_json import decode
+from ingest.source import Source
+from ingest.web import Damaged, Web, WebOptions, as_json, is_url
+from ingest.window import Step, Stream, Stretch, Window
+from lake import UserError
 
-Event = dict[str, Any]
-_OWN = {"date", "source", "batch", "arrival", "ingested_at"}
-
-
-def pieces(request: Request, _lake: Lake) -> Iterator[Piece]:
-    """One piece per file."""
-    for path, content in files.contents(request.target, ".json"):
-        work = partial(decode, content, request.place, str(path))
-        yield Piece("raw_errors", "sentry", content_id(content), 1, work, str(path))
+_FIRST = timedelta(days=14)  # how far back a project is read that was never pulled
+PAGES = 10_000  # pages of one window: beyond it the server repeats itself
 
 
-def decode(content: bytes, place: Place, origin: str) -> Batch:
-    """The events of one reply; what has no id or no time is refused.
+class SentryOptions(WebOptions):
+    """Options of `sentry`; all but the first group concern a server."""
 
-    Raises UserError for what is not JSON of Sentry's events.
-    """
-    try:
-        found = msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
-        raise UserError(f"{origin} is cut or not JSON: {error}.") from error
-    events = found if isinstance(found, list) else [found]
-    if not all(
-        isinstance(event, dict) and ("eventID" in event or "id" in event) for event in events
-    ):
-        raise UserError(f"{origin} holds no events of Sentry's API (objects with eventID).")
-    salt, rows, refused = _salt(), [], []
-    for arrival, event in enumerate(events):
-        try:
-            rows.append({**_row(event, place, salt), "arrival": arrival})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            refused.append((f"not an event: {error}", msgspec.json.encode(event).decode()))
-    schema = [(f.name, f.type) for f in TABLES["raw_errors"].schema if f.name not in _OWN]
-    table = pa.Table.from_pylist(rows, pa.schema([*schema, ("arrival", pa.int64())]))
-    rejected = pl.DataFrame(refused, schema=["reason", "raw_row"], orient="row").cast(pl.String)
-    return Batch(pl.DataFrame(pl.from_arrow(table)), len(events), rejected)
+    organization: str | None = Field(None, description="the organization's slug")
+    projects: tuple[str, ...] = Field((), description="projects to pull (default: all)")
+    window: float = Field(86_400.0, gt=0, description="seconds of one question, to begin with")
+    overlap: float = Field(3600.0, ge=0, description="seconds read again for late events")
 
 
-def _row(event: Event, place: Place, salt: bytes) -> dict[str, Any]:
-    tags = _tags(event.get("tags"))
-    contexts = event.get("contexts") or {}
-    trace = contexts.get("trace") or {}
-    kind, value, frames = _exception(event)
-    sent = event.get("sent_at") or (event.get("_meta") or {}).get("sent_at") or tags.get("sent_at")
-    return {
-        "ts": _moment(event.get("dateCreated") or event.get("timestamp") or event["dateReceived"]),
-        "event_id": str(event.get("eventID") or event["id"]),
-        "group_id": _text(event.get("groupID")),
-        "project": _text(
-            event.get("projectSlug") or event.get("projectID") or event.get("project")
-        ),
-        "service": tags.get("service")
-        or tags.get("server_name")
-        or _text(event.get("projectSlug")),
-        "release": _release(event.get("release")) or tags.get("release"),
-        "environment": tags.get("environment") or event.get("environment") or place.environment,
-        "level": tags.get("level") or event.get("level"),
-        "type": kind or (event.get("metadata") or {}).get("type"),
-        "message": _text(event.get("message")) or value or _text(event.get("title")),
-        "culprit": _text(event.get("culprit")),
-        "stacktrace": frames,
-        "trace_id": _text(trace.get("trace_id")),
-        "span_id": _text(trace.get("span_id")),
-        "user_hash": _user(event.get("user"), salt),
-        "tags": list(tags.items()),
-        "received_at": _moment(event["dateReceived"]) if event.get("dateReceived") else None,
-        "sent_at": _moment(sent) if sent else None,
-        "cluster": tags.get("cluster") or place.cluster,
-        "namespace": tags.get("namespace") or place.namespace,
-    }
+class Sentry(Source):
+    """Files, one piece each; or a server, one stream per project."""
+
+    name = "sentry"
+    about = "errors: Sentry's web API, or files of its JSON"
+    options = SentryOptions
+
+    def read(self, window: Window) -> Iterator[Piece]:
+        """Pieces of `raw_errors`."""
+        if is_url(self.given.target):
+            server = Server(self.given)
+            for project in server.projects():
+                yield from server.pieces(window, project)
+            return
+        for path, content in files.contents(self.given.target, ".json"):
+            work = partial(decode, content, self.given.place, str(path))
+            yield Piece("raw_errors", "sentry", content_id(content), 1, work, str(path))
+
+    def check(self) -> str:
+        """The projects a server shows, or the first file."""
+        if is_url(self.given.target):
+            return f"projects: {', '.join(Server(self.given).projects()) or 'none'}"
+        return super().check()
 
 
-def _exception(event: Event) -> tuple[str | None, str | None, list[dict[str, Any]]]:
-    """Type, text and frames (innermost last) of the last exception, the one that was raised."""
-    for entry in event.get("entries") or ():
-        if entry.get("type") == "exception":
-            values = (entry.get("data") or {}).get("values") or [{}]
-            last = values[-1]
-            frames = ((last.get("stacktrace") or {}).get("frames")) or []
-            return last.get("type"), last.get("value"), [_frame(one) for one in frames]
-    return None, None, []
+class Server:
+    """A Sentry server and one organization of it."""
+
+    def __init__(self, given: SentryOptions) -> None:
+        if not given.organization:
+            raise UserError("sentry: organization is missing; it is the slug in Sentry's URLs.")
+        self.given = given
+        self.web = Web(given)
+        self.step = Step(timedelta(seconds=given.window), most=timedelta(days=30))
+
+    def projects(self) -> list[str]:
+        """The projects asked for, or all the token may see."""
+        if self.given.projects:
+            return list(self.given.projects)
+        path = f"/api/0/organizations/{self.given.organization}/projects/"
+        return sorted(str(one["slug"]) for one in self._pages(path, {}))
+
+    def pieces(self, window: Window, project: str) -> Iterator[Piece]:
+        """A project's events, window by window."""
+        name = f"{self.web.host}/{self.given.organization}/{project}"
+        yield from window.pieces(
+            Stream("raw_errors", "sentry", name, f"{self.web.url} {project}"),
+            lambda stretch: self._events(stretch, project),
+            step=self.step,
+            overlap=timedelta(seconds=self.given.overlap),
+            oldest=lambda: window.now - _FIRST,
+        )
+
+    def _events(self, stretch: Stretch, project: str) -> Batch:
+        """The events with start ≤ time < end, each once."""
+        base = f"/api/0/projects/{self.given.organization}/{project}/events/"
+        asked = {"start": _stamp(stretch.low), "end": _stamp(stretch.high), "full": "true"}
+        found: dict[str, Any] = {}
+        for event in self._pages(base, asked):
+            name = str(event.get("eventID") or event.get("id") or f"?{len(found)}")
+            bare = "entries" not in event and "eventID" in event
+            whole = self.web.json(f"{base}{name}/") if bare else event
+            found.setdefault(name, {"projectSlug": project, **whole})
+        batch = decode(msgspec.json.encode(list(found.values())), self.given.place, self.web.url)
+        low, high = stretch.low, stretch.high
+        inside = batch.rows.filter(pl.col("ts").is_between(low, high, closed="left"))
+        return Batch(inside, inside.height + batch.rejected.height, batch.rejected)
+
+    def _pages(self, path: str, asked: dict[str, Any]) -> Iterator[Any]:
+        """Every entry of a listing, whatever page it is on."""
+        cursor, seen = "", set[str]()
+        for _ in range(PAGES):
+            params = {**asked, **({"cursor": cursor} if cursor else {})}
+            entries, after = self.web.ask("GET", path, _page, params=params)
+            yield from entries
+            if after is None:
+                return
+            if after in seen:
+                raise UserError(f"{self.web.url}: the cursor {after} comes again; nothing written.")
+            seen.add(after)
+            cursor = after
+        raise UserError(f"{self.web.url}: over {PAGES} pages for one window; nothing written.")
 
 
-def _frame(frame: Event) -> dict[str, Any]:
-    line = frame.get("lineNo", frame.get("lineno"))
-    return {
-        "file": _text(frame.get("filename") or frame.get("absPath")),
-        "function": _text(frame.get("function")),
-        "line": int(line) if line is not None else None,
-        "in_app": bool(frame.get("inApp", frame.get("in_app", False))),
-    }
+def _page(reply: requests.Response) -> tuple[list[Any], str | None]:
+    """A page's entries, and the cursor of the next one that has any."""
+    entries = as_json(reply)
+    if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
+        raise Damaged("no list of objects")
+    after = reply.links.get("next", {})
+    return entries, after.get("cursor") if after.get("results") == "true" else None
 
 
-def _tags(tags: Any) -> dict[str, str]:
-    if isinstance(tags, dict):
-        return {str(key): str(value) for key, value in tags.items()}
-    return {str(one["key"]): str(one["value"]) for one in tags or () if isinstance(one, dict)}
-
-
-def _release(value: Any) -> str | None:
-    return _text(value.get("version")) if isinstance(value, dict) else _text(value)
-
-
-def _text(value: Any) -> str | None:
-    return None if value in (None, "") else str(value)
-
-
-def _moment(value: Any) -> datetime:
-    if isinstance(value, (int, float)):
-        return datetime.fromtimestamp(value, UTC)
-    read = datetime.fromisoformat(value)
-    return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
-
-
-def _user(user: Any, salt: bytes) -> str | None:
-    """A keyed hash of the first identifier an event's user has."""
-    if not isinstance(user, dict):
-        return None
-    keys = ("id", "email", "username", "ip_address")
-    found = next((str(user[key]) for key in keys if user.get(key)), None)
-    return hashlib.blake2b(found.encode(), key=salt, digest_size=16).hexdigest() if found else None
-
-
-def _salt() -> bytes:
-    given = os.environ.get("ROOTLAKE_SALT")
-    if given:
-        return hashlib.blake2b(given.encode(), digest_size=32).digest()
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    file = Path(home) / "rootlake" / "salt"
-    try:
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-                out.write(secrets.token_bytes(32))
-        return file.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"cannot keep the salt for users' identifiers in {file} ({error.strerror});"
-            " set ROOTLAKE_SALT."
-        ) from error
+def _stamp(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%S.%f}Z"

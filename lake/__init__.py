@@ -9,9 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lake.errors import BusyError as BusyError
     from lake.errors import ConflictError as ConflictError
     from lake.errors import LakeVersionError as LakeVersionError
     from lake.errors import SchemaError as SchemaError
+    from lake.errors import UsageError as UsageError
     from lake.errors import UserError as UserError
     from lake.frames import empty as empty
     from lake.frames import fit as fit
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
     from lake.store import Lake as Lake
 
 _HOME = {
+    "BusyError": "lake.errors",
     "ConflictError": "lake.errors",
     "LakeVersionError": "lake.errors",
     "SchemaError": "lake.errors",
+    "UsageError": "lake.errors",
     "UserError": "lake.errors",
     "empty": "lake.frames",
     "fit": "lake.frames",

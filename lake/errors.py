@@ -5,6 +5,10 @@ class UserError(Exception):
     """Something the caller can put right; shown without a traceback, exit code 1."""
 
 
+class UsageError(UserError):
+    """A name or option that there is none of; exit code 2."""
+
+
 class SchemaError(UserError):
     """Rows do not fit the table they were meant for; nothing was written."""
 
@@ -15,3 +19,7 @@ class LakeVersionError(UserError):
 
 class ConflictError(UserError):
     """Another writer kept winning; nothing of this write is in the lake."""
+
+
+class BusyError(UserError):
+    """Another process is at it; this one stopped before it changed anything."""

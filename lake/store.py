@@ -6,8 +6,10 @@ A lake is a folder or an object-store prefix with one Delta table per name in `s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date
+from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
@@ -25,7 +27,9 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from lake import frames
 from lake.errors import ConflictError, LakeVersionError, UserError
 from lake.frames import Rows
+from lake.lock import locked
 from lake.schemas import FORMAT, TABLES, Table
+from lake.stage import Staged, stage
 
 _FORMAT_KEY = "rootlake.format"
 _ATTEMPTS = 20
@@ -167,24 +171,91 @@ class Lake:
         where = _where(partition) if partition else None
         return sorted(self.open(name).file_uris(file_pruning_predicate=where))
 
+    # -- one at a time -----------------------------------------------------------------------
+
+    @contextmanager
+    def lock(self, what: str, wait: float = 0.0) -> Iterator[None]:
+        """Hold a name in this lake; a second holder waits, then UserError names the first.
+
+        The lock is the operating system's and goes with the process, however it ends. A lake in
+        an object store has none: there a second writer is refused at the commit.
+        """
+        if "://" in self.root:
+            yield
+            return
+        with locked(Path(self.root), what, wait):
+            yield
+
     # -- writing ---------------------------------------------------------------------------
 
-    def append(self, name: str, rows: Rows, transactions: Transactions | None = None) -> bool:
+    def append(
+        self,
+        name: str,
+        rows: Rows,
+        transactions: Transactions | None = None,
+        after: Transactions | None = None,
+    ) -> bool:
         """Add rows in one commit; False, and nothing written, if that batch landed before.
 
         `transactions` maps app ids to versions; a batch counts as landed when every one of
-        its app ids is at that version or beyond. Raises SchemaError before anything is
+        its app ids is at that version or beyond. `after` maps app ids to the version they must
+        have now (-1: none), or ConflictError is raised. Raises SchemaError before anything is
         written, ConflictError when other writers keep winning.
         """
-        frame = frames.fit(table_of(name), rows)
+        table = table_of(name)
+        frame = frames.fit(table, rows)
+        staged = None if self.folder is None else stage(self.folder / name, table, frame)
 
         def commit(opened: DeltaTable) -> bool:
             if transactions and _landed(opened, transactions):
                 return False
-            self._write(name, opened, frame, transactions, mode="append")
+            for app, version in (after or {}).items():
+                held = opened.transaction_version(app)
+                if (-1 if held is None else held) != version:
+                    raise ConflictError(
+                        f"another run has moved the position of {app} in {self.uri(name)} since"
+                        " this one began; nothing was written, run it again."
+                    )
+            if staged is None:
+                self._write(name, opened, frame, transactions, mode="append")
+            else:
+                self._add(name, opened, staged, transactions)
             return True
 
         return self._retry(name, commit)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where a local lake lies; None for an object store."""
+        return None if "://" in self.root else Path(self.root)
+
+    def commit(self, name: str, staged: Sequence[Staged], transactions: Transactions) -> bool:
+        """Add staged files in one commit; False, and nothing added, if they landed before."""
+
+        def commit(opened: DeltaTable) -> bool:
+            if _landed(opened, transactions):
+                return False
+            self._add(name, opened, staged, transactions)
+            return True
+
+        return self._retry(name, commit)
+
+    def _add(
+        self,
+        name: str,
+        opened: DeltaTable,
+        staged: Sequence[Staged],
+        transactions: Transactions | None,
+    ) -> None:
+        """Commit files that lie there already, through the handle that was looked at."""
+        marks = [Transaction(app, version) for app, version in (transactions or {}).items()]
+        opened.create_write_transaction(
+            [one.action() for one in staged],
+            mode="append",
+            schema=opened.schema(),
+            partition_by=list(table_of(name).partition_by),
+            commit_properties=CommitProperties(app_transactions=marks or None),
+        )
 
     def replace(
         self,

@@ -26,10 +26,12 @@ def account(lake: Lake) -> pl.DataFrame:
     delivered = refused at ingest + raw, and raw = clean + merged + joined + quarantined, or
     `balanced` is false (as it is between an ingest and the next repair).
     """
-    score = lake.scan("scorecard").group_by("table_name", "check_name").agg(pl.col("rows").sum())
-    counted = {(table, check): rows for table, check, rows in score.collect().rows()}
-    held = lake.scan("quarantine").group_by("table_name").agg(pl.len()).collect()
-    quarantine = dict(held.rows())
+    score = _counting(lake.read("scorecard")).group_by("table_name", "check_name")
+    counted = {
+        (table, check): rows for table, check, rows in score.agg(pl.col("rows").sum()).rows()
+    }
+    held = lake.scan("quarantine").select("table_name", "run_id", "recorded_at").collect()
+    quarantine = dict(_counting(held).group_by("table_name").len().rows())
     rows = []
     for stage in STAGES:
         line = {
@@ -46,6 +48,13 @@ def account(lake: Lake) -> pl.DataFrame:
         whole = line["delivered"] == line["refused"] + line["raw"]
         rows.append({**line, "balanced": whole and line["raw"] == parts})
     return pl.DataFrame(rows, schema_overrides={"table": pl.String}).select(COLUMNS)
+
+
+def _counting(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows without those of attempts that landed nothing: of a live source's attempts to go on
+    from one cursor (`…@CURSOR`), the last counts."""
+    last = pl.col("recorded_at") == pl.col("recorded_at").max().over("table_name", "run_id")
+    return rows.filter(last | ~pl.col("run_id").str.contains("@", literal=True))
 
 
 def _count(lake: Lake, name: str) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from lake.errors import UserError
+from lake.errors import UsageError, UserError
 from rootlake import __version__
 from rootlake.context import Context
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(Context(arguments)))
     except UserError as error:
         print(f"rootlake: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print("rootlake: interrupted; what landed stays, run it again to go on.", file=sys.stderr)
         return 130

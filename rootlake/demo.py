@@ -8,7 +8,6 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ingest.batch import Place, Request
 from lake import Lake, UserError
 
 if TYPE_CHECKING:
@@ -68,33 +67,28 @@ def clone(bundle: Path, target: Path) -> None:
         raise UserError(f"git could not clone {bundle}: {done.stderr.strip()}")
 
 
-def requests(source: Path, folder: Path) -> Iterator[tuple[str, Request]]:
-    """Every part of the sample data, with the source that reads it."""
-    yield "jaeger", Request(str(source / "jaeger"))
-    yield "prometheus", Request(str(source / "prometheus"))
-    yield "sentry", Request(str(source / "sentry"))
-    for pods in sorted(source.glob("*/pods")):
-        place = Place(cluster=pods.parent.name, environment="production")
-        yield "logs", Request(str(pods), place=place)
-    for objects in sorted(source.glob("*/k8s")):
-        place = Place(cluster=objects.parent.name, environment="production")
-        yield "k8s", Request(str(objects), place=place)
-    yield "git", Request(str(folder / "shop"))
-    yield "changes", Request(str(source / "deploys.jsonl"))
-    yield "changes", Request(str(source / "flags.jsonl"))
+def sources(source: Path, folder: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
+    """Every part of the sample data: the source that reads it, where it lies, its options."""
+    yield "jaeger", source / "jaeger", {}
+    yield "prometheus", source / "prometheus", {}
+    yield "sentry", source / "sentry", {}
+    for kind, pattern in (("logs", "*/pods"), ("k8s", "*/k8s")):
+        for place in sorted(source.glob(pattern)):
+            yield kind, place, {"cluster": place.parent.name, "environment": "production"}
+    yield "git", folder / "shop", {}
+    yield "changes", source / "deploys.jsonl", {}
+    yield "changes", source / "flags.jsonl", {}
 
 
 def fill(context: Context, lake: Lake, source: Path, folder: Path) -> None:
     from ingest.run import ingest
 
     with context.progress("ingest") as say:
-        for kind, request in requests(source, folder):
-            name = Path(request.target).relative_to(
-                source if request.target.startswith(str(source)) else folder
-            )
+        for kind, place, options in sources(source, folder):
+            name = place.relative_to(source if place.is_relative_to(source) else folder)
             say(str(name))
             began = monotonic()
-            landed = ingest(lake, kind, request)
+            landed = ingest(lake, kind, place, **options)
             refused = f", {landed.quarantined:,} refused" if landed.quarantined else ""
             _line(context, "ingest", f"{name!s:<16} {landed.rows:>8,} rows{refused}", began)
 

@@ -53,7 +53,7 @@ def test_global_options_stand_before_or_after_the_command() -> None:
     [
         (["nosuch"], "invalid choice: 'nosuch'"),
         (["ingest", "jaeger"], "required: PLACE"),
-        (["ingest", "zipkin", "x"], "invalid choice: 'zipkin'"),
+        (["ingest", "zipkin", "x"], "there is no source 'zipkin'"),
         ([], "required: COMMAND"),
     ],
 )

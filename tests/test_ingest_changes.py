@@ -9,8 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ingest import k8s, sentry
-from ingest.batch import Place, Request
+from ingest import k8s_objects as k8s
+from ingest import sentry_json as sentry
+from ingest.batch import Place
 from ingest.git import service_of
 from ingest.run import ingest
 from lake import Lake, UserError
@@ -20,16 +21,16 @@ from .conftest import ROOT
 
 def test_a_bundle_gives_its_commits_once(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
-    bundle = Request(str(ROOT / "sample_data" / "shop.bundle"))
+    bundle = ROOT / "sample_data" / "shop.bundle"
     first = ingest(lake, "git", bundle)
     assert first.rows >= 40
     clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "-q", bundle.target, str(clone)], check=True)
+    subprocess.run(["git", "clone", "-q", str(bundle), str(clone)], check=True)
     (clone / "new.txt").write_text("new\n")
     who = ["-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run(["git", "-C", str(clone), "add", "."], check=True)
     subprocess.run(["git", "-C", str(clone), *who, "commit", "-qm", "one more"], check=True)
-    ingest(lake, "git", Request(str(clone)))
+    ingest(lake, "git", clone)
     commits = lake.read("changes")
     assert commits.height == first.rows + 1
     newest = commits.sort("ts").row(-1, named=True)
@@ -58,18 +59,18 @@ def test_deploys_of_wrong_form_are_refused_and_unknown_columns_named(tmp_path: P
         "rubbish\n"
     )
     lake = Lake(tmp_path / "lake")
-    landed = ingest(lake, "changes", Request(str(file)))
+    landed = ingest(lake, "changes", file)
     assert (landed.records, landed.rows, landed.quarantined) == (4, 1, 3)
     file.write_text('{"ts": "2025-03-11T14:00:00Z", "kind": "deploy", "sevrice": "cart"}\n')
     with pytest.raises(UserError, match=r"line 1: changes has no column 'sevrice'"):
-        ingest(lake, "changes", Request(str(file)))
+        ingest(lake, "changes", file)
 
 
 def test_edges_from_csv(tmp_path: Path) -> None:
     file = tmp_path / "edges.csv"
     file.write_text("minute,caller,callee,calls\n2025-03-11T14:00:00Z,a,b,12\n")
     lake = Lake(tmp_path / "lake")
-    assert ingest(lake, "edges", Request(str(file))).rows == 1
+    assert ingest(lake, "edges", file).rows == 1
     assert lake.read("raw_edges").select("caller", "callee", "calls").rows() == [("a", "b", 12.0)]
 
 
@@ -162,7 +163,7 @@ def test_errors_land(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "events.json"
     file.write_text(json.dumps([event()]))
     lake = Lake(tmp_path / "lake")
-    assert ingest(lake, "sentry", Request(str(file))).rows == 1
+    assert ingest(lake, "sentry", file).rows == 1
     assert lake.scan("raw_errors").select(
         pl.col("tags").map.get("environment")
     ).collect().item() == ("production")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest import logs
-from ingest.batch import Place, Request
+from ingest import log_lines as logs
+from ingest.batch import Place
 from ingest.run import ingest
 from lake import Lake, UserError
 
@@ -83,7 +83,7 @@ def test_a_pods_tree_names_service_pod_and_namespace(tmp_path: Path) -> None:
     file.parent.mkdir(parents=True)
     file.write_text(docker("hello\n"))
     lake = Lake(tmp_path / "lake")
-    ingest(lake, "logs", Request(str(tmp_path / "pods"), place=Place("eu-1")))
+    ingest(lake, "logs", tmp_path / "pods", cluster="eu-1")
     row = lake.read("raw_logs").row(0, named=True)
     assert (row["service"], row["pod"], row["namespace"], row["cluster"]) == (
         "cart",
@@ -115,7 +115,7 @@ def test_json_lines_with_other_names(tmp_path: Path) -> None:
     )
     lake = Lake(tmp_path / "lake")
     mapping = {"ts": "time", "body": "msg", "severity": "level"}
-    landed = ingest(lake, "logs", Request(str(file), mapping=mapping))
+    landed = ingest(lake, "logs", file, mapping=mapping)
     assert (landed.records, landed.rows, landed.quarantined) == (3, 2, 1)
     rows = lake.read("raw_logs").sort("arrival")
     assert rows["severity"].to_list() == ["ERROR", None]

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest import openmetrics, remote_read
-from ingest.batch import Place, Request
+from ingest.batch import Place
 from ingest.run import ingest
 from lake import Lake, UserError
 
@@ -137,14 +137,16 @@ def test_a_real_prometheus_is_pulled_and_continued(tmp_path: Path) -> None:
     text = "# TYPE up gauge\n" + "\n".join(lines) + "\n# EOF\n"
     lake = Lake(tmp_path / "lake")
     with prometheus(tmp_path, text.encode()) as url:
-        assert ingest(lake, "prometheus", Request(url, until=LATE)).rows == 160
-        assert ingest(lake, "prometheus", Request(url, until=LATE)).rows == 0
+        assert ingest(lake, "prometheus", url, until=LATE).rows == 160
+        assert ingest(lake, "prometheus", url, until=LATE).rows == 0
         since = datetime(2025, 3, 11, 14, tzinfo=UTC)
         other = Lake(tmp_path / "other")
         ingest(
             other,
             "prometheus",
-            Request(url, since=since, until=datetime(2025, 3, 11, 15, tzinfo=UTC)),
+            url,
+            since=since,
+            until=datetime(2025, 3, 11, 15, tzinfo=UTC),
         )
         assert other.read("raw_samples").height == 60
     wanted = openmetrics.decode(text, Place(), "x").rows
@@ -159,7 +161,7 @@ def test_a_real_prometheus_is_pulled_and_continued(tmp_path: Path) -> None:
 
 def test_what_is_no_prometheus_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no Prometheus server answers at http://127\.0\.0\.1:9"):
-        ingest(Lake(tmp_path / "lake"), "prometheus", Request("http://127.0.0.1:9"))
+        ingest(Lake(tmp_path / "lake"), "prometheus", "http://127.0.0.1:9")
     assert not (tmp_path / "lake").exists()
 
 
@@ -170,7 +172,7 @@ def test_the_train_ticket_metrics_come_back_from_a_real_server(
     text = gzip.decompress((real_data / "train-ticket/prometheus/metrics.om.gz").read_bytes())
     lake = Lake(tmp_path / "lake")
     with prometheus(tmp_path, text) as url:
-        landed = ingest(lake, "prometheus", Request(url, until=datetime(2023, 2, 1, tzinfo=UTC)))
+        landed = ingest(lake, "prometheus", url, until=datetime(2023, 2, 1, tzinfo=UTC))
     assert landed.rows == 1_450_840
     columns = ["series", "ts", "value"]
     mine = lake.scan("raw_samples").select(columns).sort(columns[:2]).collect()
@@ -191,7 +193,7 @@ def test_a_series_seen_again_is_widened_not_doubled(tmp_path: Path) -> None:
     for number, at in enumerate((1741701600, 1741701660)):
         file = tmp_path / f"{number}.om"
         file.write_text(f"# TYPE up gauge\nup {number} {at}\n# EOF\n")
-        ingest(lake, "prometheus", Request(str(file)))
+        ingest(lake, "prometheus", file)
     series = lake.read("series")
     assert series.height == 1
     assert (series["last_seen"] - series["first_seen"]).dt.total_seconds().to_list() == [60]

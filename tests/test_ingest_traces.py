@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from ingest import jaeger, otlp
-from ingest.batch import Place, Request
+from ingest import jaeger_json as jaeger
+from ingest import otlp
+from ingest.batch import Place
 from ingest.run import ingest
 from lake import Lake, UserError
 
@@ -106,7 +107,7 @@ def test_otlp_is_told_apart_by_its_content(tmp_path: Path) -> None:
     file = tmp_path / "traces.jsonl.gz"
     file.write_bytes(gzip.compress(f"{line}\n{line}\n".encode()))
     lake = Lake(tmp_path / "lake")
-    assert ingest(lake, "jaeger", Request(str(file))).rows == 2
+    assert ingest(lake, "jaeger", file).rows == 2
     row = lake.read("raw_spans").row(0, named=True)
     assert (row["start"], row["duration"], row["start_unit"]) == (1741701600000000001, 100, "ns")
     assert (row["kind"], row["status"], row["service"]) == ("server", "error", "cart")

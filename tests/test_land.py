@@ -12,7 +12,6 @@ from pathlib import Path
 
 import polars as pl
 
-from ingest.batch import Request
 from ingest.run import ingest
 from lake import TABLES, Lake
 
@@ -56,16 +55,16 @@ def content(lake: Lake, *names: str) -> dict[str, pl.DataFrame]:
 def test_the_same_file_under_another_name_is_left_out(tmp_path: Path) -> None:
     folder = traces(tmp_path / "traces", files=1)
     lake = Lake(tmp_path / "lake")
-    assert ingest(lake, "jaeger", Request(str(folder))).rows == 400
+    assert ingest(lake, "jaeger", folder).rows == 400
     (folder / "copy.json").write_bytes((folder / "00.json").read_bytes())
-    again = ingest(lake, "jaeger", Request(str(folder)))
+    again = ingest(lake, "jaeger", folder)
     assert (again.rows, again.skipped) == (0, 2)
     assert lake.read("raw_spans").height == 400
 
 
 def test_a_batch_is_sorted_as_its_table_declares(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
-    ingest(lake, "jaeger", Request(str(traces(tmp_path / "traces", files=2))))
+    ingest(lake, "jaeger", traces(tmp_path / "traces", files=2))
     for file in lake.files("raw_spans"):
         rows = pl.read_parquet(file, hive_partitioning=False)
         assert rows.equals(rows.sort(TABLES["raw_spans"].sort_by, maintain_order=True))
@@ -76,7 +75,7 @@ def test_a_row_of_an_impossible_day_is_kept_apart(tmp_path: Path) -> None:
     text = (folder / "00.json").read_text().replace("1741701600000001", "4102444800000000")
     (folder / "00.json").write_text(text)
     lake = Lake(tmp_path / "lake")
-    ingest(lake, "jaeger", Request(str(folder)))
+    ingest(lake, "jaeger", folder)
     assert sorted(map(str, lake.days("raw_spans"))) == ["1970-01-01", "2025-03-11"]
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ingest.batch import Request
 from ingest.run import ingest
 from lake import Lake, sql
 from quality.account import account
@@ -30,14 +29,14 @@ def train_ticket(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> L
     lake = Lake(tmp_path_factory.mktemp("train-ticket") / "lake")
     folder = real_data / "train-ticket"
     for source, place in (("jaeger", "jaeger"), ("logs", "pods"), ("prometheus", "prometheus")):
-        ingest(lake, source, Request(str(folder / place)))
+        ingest(lake, source, folder / place)
     repair(lake)
     return lake
 
 
 def hotel(real_data: Path, name: str, folder: Path) -> Lake:
     lake = Lake(folder / name)
-    ingest(lake, "jaeger", Request(str(real_data / "hotel-reservation" / f"{name}.json.gz")))
+    ingest(lake, "jaeger", real_data / "hotel-reservation" / f"{name}.json.gz")
     repair(lake)
     return lake
 
@@ -59,7 +58,7 @@ def test_a_sample_that_is_not_a_number_stays_one(train_ticket: Lake) -> None:
 
 def test_nothing_is_ingested_or_repaired_twice(train_ticket: Lake, real_data: Path) -> None:
     before = train_ticket.versions("raw_spans", "spans", "repairs", "red")
-    again = ingest(train_ticket, "jaeger", Request(str(real_data / "train-ticket" / "jaeger")))
+    again = ingest(train_ticket, "jaeger", real_data / "train-ticket" / "jaeger")
     assert again.rows == 0
     assert repair(train_ticket).as_dict()["days"] == []
     assert train_ticket.versions("raw_spans", "spans", "repairs", "red") == before

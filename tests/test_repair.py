@@ -10,7 +10,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ingest.batch import Request
 from ingest.run import ingest
 from lake import Lake, sql
 from quality.account import account
@@ -22,7 +21,7 @@ from .test_land import traces
 
 def test_a_second_run_writes_nothing(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
-    ingest(lake, "jaeger", Request(str(traces(tmp_path / "traces"))))
+    ingest(lake, "jaeger", traces(tmp_path / "traces"))
     first = repair(lake).as_dict()
     assert first["days"] == ["2025-03-11"]
     tables = ("spans", "repairs", "quarantine", "scorecard", "red", "edges", "templates")
@@ -34,9 +33,9 @@ def test_a_second_run_writes_nothing(tmp_path: Path) -> None:
 def test_late_rows_bring_their_day_up_to_date(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     folder = traces(tmp_path / "traces", files=2)
-    ingest(lake, "jaeger", Request(str(folder / "00.json")))
+    ingest(lake, "jaeger", folder / "00.json")
     repair(lake)
-    ingest(lake, "jaeger", Request(str(folder / "01.json")))
+    ingest(lake, "jaeger", folder / "01.json")
     assert not account(lake).row(0, named=True)["balanced"]
     assert repair(lake).as_dict()["days"] == ["2025-03-11"]
     line = account(lake).row(0, named=True)
@@ -47,7 +46,7 @@ def test_a_run_that_died_between_tables_is_completed(tmp_path: Path) -> None:
     whole, broken = Lake(tmp_path / "whole"), Lake(tmp_path / "broken")
     folder = traces(tmp_path / "traces", files=2)
     for lake in (whole, broken):
-        ingest(lake, "jaeger", Request(str(folder)))
+        ingest(lake, "jaeger", folder)
         repair(lake)
     day = whole.days("red")[0]
     broken.replace_day("red", day, broken.read("red").clear(), {f"repair/{day}": 1})
@@ -63,7 +62,7 @@ def test_rows_without_any_day_go_to_quarantine_and_stay_counted(tmp_path: Path) 
         text = text.replace(f'"startTime": {1741701600000000 + place}', '"startTime": 0')
     (folder / "00.json").write_text(text)
     lake = Lake(tmp_path / "lake")
-    ingest(lake, "jaeger", Request(str(folder)))
+    ingest(lake, "jaeger", folder)
     repair(lake)
     line = account(lake).row(0, named=True)
     assert (line["raw"], line["clean"], line["quarantined"], line["balanced"]) == (4, 0, 4, True)

@@ -1,6 +1,7 @@
 """pull one source into the raw tables, every row exactly once
 
-What is given again is left out. PLACE is a file, a folder (.gz files too) or a server's URL.
+What is given again is left out. PLACE is a file, a folder (.gz files too) or a server's URL, which
+is read from where the last pull stopped, or from --since to --until.
 
 example:
   rootlake ingest jaeger traces/2025-03-11.json.gz
@@ -11,14 +12,18 @@ example:
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 from rootlake.context import Context
 
-SOURCES = ("jaeger", "otlp", "prometheus", "sentry", "logs", "git", "k8s", "changes", "edges")
+if TYPE_CHECKING:
+    from ingest.land import Landed
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", choices=SOURCES, metavar="SOURCE", help=", ".join(SOURCES))
+    parser.add_argument("source", metavar="SOURCE", help="`rootlake sources` lists them")
     parser.add_argument("place", metavar="PLACE", help="file, folder or URL")
     parser.add_argument("--since", metavar="T", help="from this time on (2025-03-11T14:00Z, 2h)")
     parser.add_argument("--until", metavar="T", help="up to this time")
@@ -31,27 +36,37 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="COLUMN=FIELD",
         help="for JSON lines: which field fills a column; may be repeated",
     )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="any option of the source (`rootlake sources SOURCE`); may be repeated",
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="how long to wait for another ingest of the same source",
+    )
 
 
 def run(context: Context) -> int:
-    from ingest.batch import Place, Request
-    from ingest.run import ingest
+    from ingest.run import pull
+    from ingest.source import made
     from rootlake.times import moment
 
     given = context.arguments
-    request = Request(
-        target=given.place,
-        since=moment(given.since) if given.since else None,
-        until=moment(given.until) if given.until else None,
-        place=Place(given.cluster, given.namespace, given.environment),
-        mapping=_mapping(given.map),
-    )
+    ready = made(given.source, _options(given))
     with context.progress(f"ingest {given.source}") as say:
-        landed = ingest(
+        landed = pull(
             context.lake,
-            given.source,
-            request,
-            lambda so_far, origin: say(f"{so_far.records:,} records, {origin}"),
+            ready,
+            since=moment(given.since) if given.since else None,
+            until=moment(given.until) if given.until else None,
+            progress=rates(say),
+            wait=given.wait,
         )
     if context.json:
         context.answer({"source": given.source, **vars(landed)})
@@ -60,13 +75,40 @@ def run(context: Context) -> int:
     return 3 if context.strict and landed.quarantined else 0
 
 
-def _mapping(pairs: list[str]) -> dict[str, str]:
+def rates(say: Callable[[str], None]) -> Callable[[Landed, str], None]:
+    """Progress with how much has come, and how fast."""
+    began = monotonic()
+
+    def told(so_far: Landed, origin: str) -> None:
+        rate = so_far.records / max(monotonic() - began, 1e-3)
+        say(f"{so_far.records:,} records, {rate:,.0f} a second, {origin}")
+
+    return told
+
+
+def _options(given: argparse.Namespace) -> dict[str, Any]:
+    """The source's options, from all the flags that set one."""
+    found: dict[str, Any] = {"target": given.place}
+    for name in ("cluster", "namespace", "environment"):
+        if getattr(given, name):
+            found[name] = getattr(given, name)
+    for name, value in _pairs(given.set, "--set", "OPTION=VALUE, as limit=500").items():
+        found[name] = value.split(",") if name in _LISTS else value
+    if given.map:
+        found["mapping"] = _pairs(given.map, "--map", "COLUMN=FIELD, as ts=timestamp")
+    return found
+
+
+_LISTS = {"services", "projects", "namespaces", "selectors", "mask"}
+
+
+def _pairs(given: list[str], flag: str, form: str) -> dict[str, str]:
     from lake.errors import UserError
 
-    for pair in pairs:
+    for pair in given:
         if "=" not in pair:
-            raise UserError(f"--map {pair} names no field; write COLUMN=FIELD, as ts=timestamp.")
-    return dict(pair.split("=", 1) for pair in pairs)
+            raise UserError(f"{flag} {pair} has no '='; write {form}.")
+    return dict(pair.split("=", 1) for pair in given)
 
 
 def _sentence(source: str, landed: object) -> str:

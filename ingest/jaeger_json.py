@@ -1,0 +1,213 @@
+"""Jaeger's query-API JSON into `raw_spans`, as received.
+
+Tags, logs and process tags stay the JSON text they came as (msgspec.Raw), which is what makes
+decoding fast; `quality` reads them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from ingest.batch import Batch, Place
+from ingest.chunks import Part
+from ingest.spans import Origin, frame, origin_of
+from lake import UserError
+
+Raw = msgspec.Raw
+_EMPTY = Raw(b"")
+TRACE = re.compile(rb'\{\s*"traceID"\s*:\s*"[^"]*"\s*,\s*"spans"\s*:')
+
+
+class Reference(msgspec.Struct, rename={"kind": "refType", "trace": "traceID", "span": "spanID"}):
+    kind: str = ""
+    trace: str = ""
+    span: str = ""
+
+
+class Span(
+    msgspec.Struct,
+    rename={
+        "trace": "traceID",
+        "span": "spanID",
+        "operation": "operationName",
+        "start": "startTime",
+        "process": "processID",
+        "parent": "parentSpanID",
+    },
+):
+    trace: str = ""
+    span: str = ""
+    operation: str = ""
+    references: list[Reference] | None = None
+    start: int | None = None
+    duration: int | None = None
+    tags: Raw = _EMPTY
+    logs: Raw = _EMPTY
+    process: str = ""
+    parent: str | None = None
+
+
+class Process(msgspec.Struct, rename={"service": "serviceName"}):
+    service: str = ""
+    tags: Raw = _EMPTY
+
+
+class Trace(msgspec.Struct):
+    spans: list[Span]
+    processes: dict[str, Process]
+
+
+class Reply(msgspec.Struct):
+    data: list[Trace]
+
+
+class _RawTrace(msgspec.Struct):
+    spans: list[Raw]
+    processes: dict[str, Process] = {}
+
+
+class _RawReply(msgspec.Struct):
+    data: list[_RawTrace]
+
+
+def decode_part(part: Part, *, first: bool, last: bool, place: Place, origin: str) -> Batch:
+    """The spans of a part of a reply; parts begin where a trace does."""
+    head = b"" if first else b'{"data":['
+    tail = b"" if last else b"]}"
+    return decode(head + part.content().rstrip(b", \r\n\t") + tail, place, origin)
+
+
+def decode(content: bytes, place: Place, origin: str) -> Batch:
+    """The spans of one reply.
+
+    A span that is no span (a field of the wrong type) is refused whole, the others stay.
+    Raises UserError for what is not Jaeger's JSON, or is cut.
+    """
+    try:
+        reply = msgspec.json.Decoder(Reply).decode(content)
+        refused: list[tuple[str, str]] = []
+    except msgspec.ValidationError:
+        reply, refused = _one_by_one(content, origin)
+    except msgspec.DecodeError as error:
+        raise UserError(f"{origin} is cut or not JSON: {error}.") from error
+    rows = _frame(reply.data, place)
+    rejected = pl.DataFrame(refused, schema=["reason", "raw_row"], orient="row")
+    rejected = rejected.cast(pl.String)
+    return Batch(rows, rows.height + rejected.height, rejected)
+
+
+def _one_by_one(content: bytes, origin: str) -> tuple[Reply, list[tuple[str, str]]]:
+    """The slow way: for a reply in which some span has a field of the wrong type, and for a
+    single trace without a reply around it."""
+    alone = content.lstrip()[:200].find(b'"data"') < 0 and b'"spans"' in content
+    try:
+        if alone:
+            found = _RawReply([msgspec.json.decode(content, type=_RawTrace)])
+        else:
+            found = msgspec.json.decode(content, type=_RawReply)
+    except msgspec.DecodeError as error:
+        raise UserError(
+            f"{origin} is not a reply of Jaeger's query API ({error});"
+            ' rootlake reads {"data": [trace, …]} and OTLP JSON.'
+        ) from error
+    decoder = msgspec.json.Decoder(Span)
+    traces, refused = [], []
+    for trace in found.data:
+        spans = []
+        for raw in trace.spans:
+            try:
+                spans.append(decoder.decode(raw))
+            except msgspec.ValidationError as error:
+                refused.append((str(error), bytes(raw).decode(errors="replace")))
+        traces.append(Trace(spans, trace.processes))
+    return Reply(traces), refused
+
+
+def _frame(traces: Sequence[Trace], place: Place) -> pl.DataFrame:
+    spans = [span for trace in traces for span in trace.spans]
+    known: dict[tuple[str, bytes], Origin] = {}
+
+    def owner(process: Process | None) -> Origin:
+        if process is None:
+            return Origin(None, None, place.cluster, place.namespace, place.environment, None)
+        key = (process.service, bytes(process.tags))
+        if key not in known:
+            known[key] = origin_of(process.service, _tags(process.tags), _text(process.tags), place)
+        return known[key]
+
+    owners = [
+        origin
+        for trace in traces
+        for by_id in [{key: owner(process) for key, process in trace.processes.items()}]
+        for origin in [by_id.get(span.process) or owner(None) for span in trace.spans]
+    ]
+    parents = [_parent(span) for span in spans]
+    return frame(
+        owners,
+        {
+            "trace_id": [span.trace for span in spans],
+            "span_id": [span.span for span in spans],
+            "parent_span_id": [parent for parent, _ in parents],
+            "operation": [span.operation for span in spans],
+            "kind": None,
+            "start": [span.start for span in spans],
+            "duration": [span.duration for span in spans],
+            "status": None,
+            "attributes": [_text(span.tags) for span in spans],
+            "events": [_text(span.logs) for span in spans],
+            "links": [links for _, links in parents],
+        },
+        "us",
+    )
+
+
+def _parent(span: Span) -> tuple[str | None, str | None]:
+    """The parent's id and, as JSON text, the references that are not the parent."""
+    references = span.references
+    if not references:
+        return span.parent or None, None
+    if len(references) == 1 and references[0].trace == span.trace:
+        return references[0].span, None
+    return _choose(span, references)
+
+
+def _choose(span: Span, references: Sequence[Reference]) -> tuple[str | None, str | None]:
+    """CHILD_OF in the same trace first, then any CHILD_OF, then FOLLOWS_FROM in the trace."""
+
+    def rank(reference: Reference) -> int:
+        same, child = reference.trace == span.trace, reference.kind == "CHILD_OF"
+        return 0 if same and child else 1 if child else 2 if same else 3
+
+    order = sorted(references, key=rank)
+    parent = order[0] if rank(order[0]) < 3 else None
+    rest = [reference for reference in references if reference is not parent]
+    links = msgspec.json.encode(rest).decode() if rest else None
+    return (parent.span if parent else None), links
+
+
+def _text(raw: Raw) -> str | None:
+    """The JSON text, or nothing for an empty or null value."""
+    text = bytes(raw)
+    return None if len(text) <= 2 or text == b"null" else text.decode()
+
+
+def _tags(raw: Raw) -> dict[str, Any]:
+    text = bytes(raw)
+    if not text:
+        return {}
+    try:
+        return {
+            tag.key: tag.value for tag in msgspec.json.decode(text, type=list[_Tag] | None) or []
+        }
+    except msgspec.DecodeError:
+        return {}
+
+
+class _Tag(msgspec.Struct):
+    key: str = ""
+    value: Any = None

@@ -1,0 +1,182 @@
+"""Native histograms: Prometheus' histogram chunks into `raw_histograms`.
+
+Format: prometheus/tsdb/chunkenc/histogram.go and varbit.go. Bucket counts are kept as the deltas
+they are stored as.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from ingest.batch import REJECTED, Place
+from ingest.series import Catalog
+
+_SIZES = (0, 3, 6, 9, 12, 18, 25, 56, 64)  # bits of a number, by the ones before it
+_STALE = 0x7FF0000000000002
+_INTEGER = 2  # the chunk type; 3 holds float histograms
+_SPANS = pl.List(pl.Struct({"offset": pl.Int32, "length": pl.Int32}))
+_SCHEMA: dict[str, Any] = {
+    "ts": pl.Datetime("us", "UTC"),
+    "metric": pl.String,
+    "series": pl.Int64,
+    "count": pl.Float64,
+    "sum": pl.Float64,
+    "schema": pl.Int32,
+    "zero_threshold": pl.Float64,
+    "zero_count": pl.Float64,
+    "positive_spans": _SPANS,
+    "positive_deltas": pl.List(pl.Int64),
+    "negative_spans": _SPANS,
+    "negative_deltas": pl.List(pl.Int64),
+    "cluster": pl.String,
+    "namespace": pl.String,
+    "environment": pl.String,
+}
+
+
+class HistogramChunk(NamedTuple):
+    """A chunk of a series that holds histograms."""
+
+    labels: tuple[tuple[str, str], ...]
+    kind: int
+    data: bytes
+
+
+def rows(
+    chunks: Sequence[HistogramChunk], start: int, stop: int, catalog: Catalog, place: Place
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows of `raw_histograms` with start ≤ time < stop (ms), and what could not be read."""
+    found, refused = list[dict[str, Any]](), list[tuple[str, str]]()
+    for chunk in chunks:
+        about = catalog.row(chunk.labels, place)
+        own = {name: about[name] for name in ("metric", "series", *Place.__dataclass_fields__)}
+        if chunk.kind != _INTEGER:
+            refused.append((f"a chunk of type {chunk.kind}", f"{chunk.labels} {chunk.data.hex()}"))
+            continue
+        try:
+            samples = decode(chunk.data)
+        except (IndexError, ValueError) as error:
+            refused.append((f"not a histogram chunk: {error}", chunk.data.hex()))
+            continue
+        found += [{**own, **one} for one in samples if start <= one["ts"] < stop]
+    frame = pl.DataFrame(found, schema={**_SCHEMA, "ts": pl.Int64}, strict=False)
+    frame = frame.with_columns((pl.col("ts") * 1000).cast(pl.Datetime("us", "UTC")))
+    return frame, pl.DataFrame(refused, schema=REJECTED, orient="row")
+
+
+def decode(data: bytes) -> list[dict[str, Any]]:
+    """The histograms of a chunk, `ts` in ms. Raises ValueError for one that ends too early."""
+    bits = _Bits(data, 24)
+    threshold = _zero_threshold(bits)
+    schema = bits.signed()
+    positive, negative = _spans(bits), _spans(bits)
+    sizes = [sum(one["length"] for one in spans) for spans in (positive, negative)]
+    layout: dict[str, Any] = {"schema": schema, "zero_threshold": threshold}
+    layout |= {"positive_spans": positive, "negative_spans": negative}
+    number = struct.unpack_from(">H", data)[0]
+    out: list[dict[str, Any]] = []
+    head, speed = [0, 0, 0], [0, 0, 0]  # time, count, zero count, and how they changed last
+    total = _Xor()
+    buckets, change = [0] * sum(sizes), [0] * sum(sizes)
+    for place in range(number):
+        if place == 0:
+            head = [bits.signed(), bits.unsigned(), bits.unsigned()]
+        else:
+            moved = [bits.signed() for _ in head]
+            speed = moved if place == 1 else [a + b for a, b in zip(speed, moved, strict=True)]
+            head = [a + b for a, b in zip(head, speed, strict=True)]
+        total.read(bits, first=place == 0)
+        if total.value != _STALE:
+            moved = [bits.signed() for _ in buckets]
+            if place == 0:
+                buckets = moved
+            else:
+                change = moved if place == 1 else _sum(change, moved)
+                buckets = _sum(buckets, change)
+        out.append(
+            {
+                **layout,
+                "ts": head[0],
+                "count": float(head[1]),
+                "zero_count": float(head[2]),
+                "sum": struct.unpack(">d", struct.pack(">Q", total.value))[0],
+                "positive_deltas": buckets[: sizes[0]],
+                "negative_deltas": buckets[sizes[0] :],
+            }
+        )
+    return out
+
+
+def _sum(one: list[int], other: list[int]) -> list[int]:
+    return [a + b for a, b in zip(one, other, strict=True)]
+
+
+def _zero_threshold(bits: _Bits) -> float:
+    code = bits.take(8)
+    if code == 0:
+        return 0.0
+    if code == 255:
+        return float(struct.unpack(">d", struct.pack(">Q", bits.take(64)))[0])
+    return 2.0 ** (code - 244)
+
+
+def _spans(bits: _Bits) -> list[dict[str, int]]:
+    found = []
+    for _ in range(bits.unsigned()):
+        length = bits.unsigned()
+        found.append({"offset": bits.signed(), "length": length})
+    return found
+
+
+class _Bits:
+    """A reader of single bits."""
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self.number = int.from_bytes(data, "big")
+        self.left = len(data) * 8 - at
+
+    def take(self, count: int) -> int:
+        """The next bits as a number."""
+        self.left -= count
+        if self.left < 0:
+            raise ValueError("it ends too early")
+        return (self.number >> self.left) & ((1 << count) - 1)
+
+    def unsigned(self) -> int:
+        """A number of varying length."""
+        return self.take(self._size())
+
+    def signed(self) -> int:
+        """A signed number of varying length."""
+        size = self._size()
+        found = self.take(size)
+        return found - (1 << size) if size and found > (1 << (size - 1)) else found
+
+    def _size(self) -> int:
+        ones = 0
+        while ones < len(_SIZES) - 1 and self.take(1):
+            ones += 1
+        return _SIZES[ones]
+
+
+class _Xor:
+    """A float told by what changed in its bits."""
+
+    def __init__(self) -> None:
+        self.value = self.leading = self.trailing = 0
+
+    def read(self, bits: _Bits, *, first: bool) -> None:
+        """Go on to the next value."""
+        if first:
+            self.value = bits.take(64)
+            return
+        if not bits.take(1):
+            return
+        if bits.take(1):
+            self.leading = bits.take(5)
+            self.trailing = 64 - self.leading - (bits.take(6) or 64)
+        self.value ^= bits.take(64 - self.leading - self.trailing) << self.trailing

@@ -1,0 +1,140 @@
+"""Rows written ahead of their commit: Parquet files in a local lake that no reader sees yet.
+
+Workers stage, one process commits; a run that dies leaves files that belong to no version, which
+`vacuum` removes. Statistics come from the Parquet footers.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake.transaction import AddAction
+
+from lake.schemas import Table
+
+_INDEXED = 32  # leaf columns that carry statistics, as Delta's default
+_WIDE = frozenset(
+    ("attributes", "resource", "events", "links", "body", "diff", "before", "after", "message")
+)  # texts nobody looks up by their bounds
+_REPEATED = frozenset(
+    (
+        *("service", "operation", "kind", "status", "start_unit", "severity", "metric"),
+        *("host", "pod", "node", "cluster", "namespace", "environment", "resource"),
+        *("source", "batch"),
+    )
+)  # columns of few distinct values
+_LONG = 256  # characters: longer texts get no statistics
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A data file that waits for its commit."""
+
+    path: str
+    size: int
+    partition: Mapping[str, str | None]
+    stats: str
+    rows: int
+
+    def action(self) -> AddAction:
+        """As Delta's log wants it."""
+        return AddAction(
+            path=self.path,
+            size=self.size,
+            partition_values=dict(self.partition),
+            modification_time=int(time.time() * 1000),
+            data_change=True,
+            stats=self.stats,
+        )
+
+
+def stage(folder: Path, table: Table, rows: pl.DataFrame) -> list[Staged]:
+    """Write fitted, sorted rows of a table below its folder, one file per partition."""
+    return [
+        _written(folder, table, values, part)
+        for values, part in _partitions(table, rows)
+        if part.height
+    ]
+
+
+def _partitions(
+    table: Table, rows: pl.DataFrame
+) -> Iterator[tuple[dict[str, str | None], pl.DataFrame]]:
+    if not table.partition_by:
+        yield {}, rows
+        return
+    keys = list(table.partition_by)
+    for values, part in rows.partition_by(keys, as_dict=True, maintain_order=True).items():
+        named = dict(zip(keys, values, strict=True))
+        yield (
+            {key: None if one is None else str(one) for key, one in named.items()},
+            part.drop(keys),
+        )
+
+
+def _written(
+    folder: Path, table: Table, values: Mapping[str, str | None], rows: pl.DataFrame
+) -> Staged:
+    place = "/".join(
+        f"{key}={'__HIVE_DEFAULT_PARTITION__' if one is None else one}"
+        for key, one in values.items()
+    )
+    path = f"{place}/part-{uuid.uuid4()}.zstd.parquet".lstrip("/")
+    file = folder / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    arrow = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+    if any(pa.types.is_nested(one.type) for one in arrow.schema):
+        arrow = arrow.cast(pa.schema([one for one in table.schema if one.name not in values]))
+    pq.write_table(
+        arrow,
+        file,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=[name for name in rows.columns if name in _REPEATED],
+        write_statistics=[name for name in rows.columns if name not in _WIDE],
+        row_group_size=512 * 1024,
+        store_schema=False,
+    )
+    stats = msgspec.json.encode(_stats(pq.read_metadata(file))).decode()
+    return Staged(path, file.stat().st_size, values, stats, rows.height)
+
+
+def _stats(found: pq.FileMetaData) -> dict[str, Any]:
+    """Delta's statistics of a file, of its first plain columns."""
+    low, high, nulls = dict[str, Any](), dict[str, Any](), dict[str, int]()
+    for column in range(min(found.num_columns, _INDEXED)):
+        chunks = [found.row_group(group).column(column) for group in range(found.num_row_groups)]
+        name = chunks[0].path_in_schema if chunks else ""
+        known = [chunk.statistics for chunk in chunks]
+        if "." in name or name in _WIDE or not all(known):
+            continue
+        nulls[name] = sum(one.null_count for one in known)
+        bounded = [one for one in known if one.has_min_max]
+        if len(bounded) == len(known):
+            low[name] = _plain(min(one.min for one in bounded))
+            high[name] = _plain(max(one.max for one in bounded))
+    for bounds in (low, high):
+        for name in [name for name, value in bounds.items() if _useless(value)]:
+            low.pop(name, None)
+            high.pop(name, None)
+    return {"numRecords": found.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls}
+
+
+def _useless(value: Any) -> bool:
+    return isinstance(value, (bool, bytes)) or (isinstance(value, str) and len(value) > _LONG)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+    return str(value) if isinstance(value, date) else value
