@@ -62,3 +62,22 @@ def _span(rng: random.Random, trace: str, ids: list[str], place: int, start: int
         '"value":"request served from upstream connection pool"}]}],'
         f'"processID":"p{place % 7 + 1}","warnings":null}}'
     )
+
+
+def openmetrics(path: Path, series: int, samples: int, seed: int = 7) -> int:
+    """OpenMetrics text of counters and gauges, one sample every 15 seconds; how many samples."""
+    rng = random.Random(seed)
+    start = 1_741_701_600
+    with path.open("w", encoding="ascii") as out:
+        for kind in ("counter", "gauge"):
+            name = "requests" if kind == "counter" else "queue_depth"
+            out.write(f"# HELP {name} {name}\n# TYPE {name} {kind}\n")
+            for place in range(series // 2):
+                labels = f'instance="10.0.{place % 250}.1:9090",job="shop",path="/{place}"'
+                value = 0.0
+                ending = "_total" if kind == "counter" else ""
+                for step in range(samples):
+                    value = value + rng.randrange(40) if kind == "counter" else rng.gauss(50, 9)
+                    out.write(f"{name}{ending}{{{labels}}} {value:.3f} {start + 15 * step}\n")
+        out.write("# EOF\n")
+    return series // 2 * 2 * samples

@@ -25,6 +25,8 @@ class Batch:
     rejected  records that could not become rows, whole: (reason, raw_row)
     series    the `series` rows that samples refer to, if any
     exemplars rows of `exemplars` without date, if any
+    histograms rows of `raw_histograms` without their delivery, if any
+    ordered   whether the rows are in the table's order already
     left_out  records that a cap of the configuration kept out, by what they belong to
     """
 
@@ -33,6 +35,8 @@ class Batch:
     rejected: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECTED))
     series: pl.DataFrame | None = None
     exemplars: pl.DataFrame | None = None
+    histograms: pl.DataFrame | None = None
+    ordered: bool = False
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -108,7 +108,7 @@ class Server:
             lambda stretch: self._pulled(stretch, services),
             step=self.step,
             overlap=timedelta(seconds=self.given.overlap),
-            oldest=lambda: window.now - _FIRST,
+            oldest=lambda: window.high - _FIRST,
             always_again=True,
         )
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
@@ -31,19 +32,24 @@ Read = tuple[Piece, Batch]
 @dataclass
 class Landed:
     """What one pull did: `records` delivered became `rows`, `quarantined` or were `skipped`
-    because their piece had landed before."""
+    because their piece had landed before. `bytes` in memory; `left_out` by a cap, by what."""
 
     pieces: int = 0
     skipped: int = 0
     records: int = 0
     rows: int = 0
     quarantined: int = 0
+    bytes: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
 
-    def add(self, records: int, rows: int, quarantined: int) -> None:
+    def add(self, batch: Batch) -> None:
         """Count what came of some more records."""
-        self.records += records
-        self.rows += rows
-        self.quarantined += quarantined
+        self.records += batch.records
+        self.rows += batch.rows.height
+        self.quarantined += batch.rejected.height
+        self.bytes += int(batch.rows.estimated_size())
+        for name, count in batch.left_out.items():
+            self.left_out[name] = self.left_out.get(name, 0) + count
 
 
 def land(
@@ -58,11 +64,11 @@ def land(
     what the next one is compared with.
     """
     landed, waiting, weight = Landed(), list[Read](), 0
-    for piece in _unlanded(lake, pieces, landed):
+    for piece, read in _ahead(_unlanded(lake, pieces, landed)):
         if piece.parts:
             _land_parts(lake, piece, landed, progress, masked)
             continue
-        batch = mask(piece.table, piece.read(), masked)
+        batch = mask(piece.table, read(), masked)
         if piece.stream is not None and piece.again:
             batch = fresh(lake, piece, batch)
         waiting.append((piece, batch))
@@ -71,11 +77,29 @@ def land(
             _commit(lake, waiting)
             waiting, weight = [], 0
         landed.pieces += 1
-        landed.add(batch.records, batch.rows.height, batch.rejected.height)
+        landed.add(batch)
         if progress:
             progress(landed, piece.origin)
     _commit(lake, waiting)
     return landed
+
+
+def _ahead(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, Callable[[], Batch]]]:
+    """The pieces with what reads them: the next one is being read while one is written."""
+    found = iter(pieces)
+    with ThreadPoolExecutor(1) as thread:
+        waiting: tuple[Piece, Callable[[], Batch]] | None = None
+        while True:
+            piece = next(found, None)
+            after = None
+            if piece is not None:
+                alone = bool(piece.parts)
+                after = (piece, piece.read if alone else thread.submit(piece.read).result)
+            if waiting is not None:
+                yield waiting
+            if after is None:
+                return
+            waiting = after
 
 
 def _land_parts(
@@ -97,7 +121,10 @@ def _land_parts(
             staged += files
             records += count
             refused.append(rejected)
-            landed.add(count, sum(one.rows for one in files), rejected.height)
+            landed.records += count
+            landed.quarantined += rejected.height
+            landed.rows += sum(one.rows for one in files)
+            landed.bytes += sum(one.size for one in files)
             if progress:
                 progress(landed, f"{piece.origin} part {place} of {len(jobs)}")
     whole = Batch(pl.DataFrame(), records, pl.concat(refused))
@@ -138,9 +165,14 @@ def _commit(lake: Lake, reads: Sequence[Read]) -> None:
         now = datetime.now(UTC)
         _append(lake, "quarantine", mine, _rejected, now)
         _append(lake, "scorecard", mine, _received, now)
+        capped = [(piece, batch) for piece, batch in mine if batch.left_out]
+        if capped:
+            lake.append("scorecard", pl.concat([_capped(*one, now) for one in capped]))
         _merge_series(lake, [batch.series for _, batch in mine if batch.series is not None])
         shown = [(piece, batch) for piece, batch in mine if batch.exemplars is not None]
         _append(lake, "exemplars", shown, _exemplars, now)
+        native = [(piece, batch) for piece, batch in mine if batch.histograms is not None]
+        _append(lake, "raw_histograms", native, _histograms, now)
         _append(lake, table, mine, delivered, now)
 
 
@@ -168,16 +200,22 @@ def _append(
         marks[piece.app] = max(piece.number, marks.get(piece.app, 0))
     if table == new[0][0].table:
         after = {piece.app: piece.after for piece, _ in new if piece.stream}
-        lake.append(table, rows, marks, after)
+        ordered = len(new) == 1 and new[0][1].ordered
+        lake.append(table, rows, marks, after, ordered=ordered)
     elif rows.height:
         lake.append(table, rows, None if new[0][0].stream else marks)
 
 
-_SAME = {"changes": ("ts", "kind", "service", "ref"), "exemplars": ("ts", "series", "trace_id")}
+_SAME = {
+    "changes": ("ts", "kind", "service", "ref"),
+    "exemplars": ("ts", "series", "trace_id"),
+    "raw_histograms": ("ts", "series"),
+}
 
 
 def _unknown(lake: Lake, table: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """The changes and exemplars that are not in the table yet: they are read again and again."""
+    """The rows that are not in the table yet, of tables that are written beside another, or whose
+    sources are read whole again and again."""
     if table not in _SAME:
         return rows
     same = list(_SAME[table])
@@ -196,8 +234,8 @@ def delivered(piece: Piece, batch: Batch, now: datetime) -> pl.DataFrame:
     missing = [name for name in ("cluster", "namespace", "environment") if name not in rows.columns]
     rows = rows.with_columns(pl.lit(None, pl.String).alias(name) for name in missing)
     rows = rows.with_columns(
-        pl.lit(piece.source).alias("source"),
-        pl.lit(f"{piece.batch}.{piece.number}").alias("batch"),
+        pl.lit(piece.source, pl.Categorical).alias("source"),
+        pl.lit(f"{piece.batch}.{piece.number}", pl.Categorical).alias("batch"),
         pl.lit(now).cast(pl.Datetime("us", "UTC")).alias("ingested_at"),
         event_day(_event_time(piece.table), now).alias("date"),
     )
@@ -236,6 +274,22 @@ def _exemplars(_piece: Piece, batch: Batch, now: datetime) -> pl.DataFrame:
     assert batch.exemplars is not None
     rows = batch.exemplars.with_columns(event_day(pl.col("ts"), now).alias("date"))
     return rows.select(TABLES["exemplars"].schema.names)
+
+
+def _capped(piece: Piece, batch: Batch, now: datetime) -> pl.DataFrame:
+    """A scorecard row for each metric of which a cap kept records out."""
+    whole = _received(piece, batch, now).with_columns(check_name=pl.lit("left_out"))
+    left = [
+        whole.with_columns(service=pl.lit(name), rows=pl.lit(count), faulty=pl.lit(count))
+        for name, count in batch.left_out.items()
+    ]
+    return pl.concat(left, how="vertical_relaxed").cast(whole.schema)
+
+
+def _histograms(piece: Piece, batch: Batch, now: datetime) -> pl.DataFrame:
+    assert batch.histograms is not None
+    own = dataclasses.replace(piece, table="raw_histograms")
+    return delivered(own, dataclasses.replace(batch, rows=batch.histograms), now)
 
 
 def _received(piece: Piece, batch: Batch, now: datetime) -> pl.DataFrame:

@@ -44,7 +44,7 @@ class Loki(Source):
             lambda stretch: self._lines(web, step, stretch),
             step=step,
             overlap=timedelta(seconds=self.given.overlap),
-            oldest=lambda: window.now - _FIRST,
+            oldest=lambda: window.high - _FIRST,
         )
 
     def check(self) -> str:

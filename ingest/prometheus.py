@@ -54,7 +54,7 @@ class Prometheus(Source):
     options = PrometheusOptions
 
     def read(self, window: Window) -> Iterator[Piece]:
-        """Pieces of `raw_samples`, and of `raw_histograms` where a server has native ones."""
+        """Pieces of `raw_samples`; a server's native histograms go with them."""
         if is_url(self.given.target):
             yield from Server(self.given).pieces(window)
             return
@@ -90,7 +90,7 @@ class Server:
         return f"{len(about)} metrics, read by {how}"
 
     def pieces(self, window: Window) -> Iterator[Piece]:
-        """One piece per stretch of time; its native histograms, if any, as one of their own."""
+        """One piece per stretch of time."""
         self.catalog  # noqa: B018 - an unreachable server is found out here
         if self.given.api == "auto":
             self.remote = self._has_remote_read()
@@ -99,17 +99,13 @@ class Server:
         name = self.web.host
         if self.given.selectors != (_EVERYTHING,):
             name += f"/{content_id(repr(self.given.selectors).encode())[:8]}"
-        overlap = timedelta(seconds=self.given.overlap)
-        held: dict[int, list[native_histograms.HistogramChunk]] = {}
-        for piece in window.pieces(
+        yield from window.pieces(
             Stream("raw_samples", "prometheus", name, self.web.url),
-            partial(self._pulled, held),
+            self._pulled,
             step=self.step,
-            overlap=overlap,
+            overlap=timedelta(seconds=self.given.overlap),
             oldest=lambda: self._oldest(window),
-        ):
-            yield piece
-            yield from self._histograms(window, piece, held)
+        )
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -148,16 +144,14 @@ class Server:
         try:
             text = self.web.ask("GET", "/metrics", lambda reply: reply.text)
         except UserError:
-            return window.now - _FIRST
+            return window.high - _FIRST
         found = next((line for line in text.splitlines() if line.startswith(name)), "")
         seconds = float(found.removeprefix(name) or 0)
         if seconds <= 0:
-            return window.now - _FIRST
+            return window.high - _FIRST
         return datetime.fromtimestamp(seconds, window.now.tzinfo)
 
-    def _pulled(
-        self, held: dict[int, list[native_histograms.HistogramChunk]], stretch: Stretch
-    ) -> Batch:
+    def _pulled(self, stretch: Stretch) -> Batch:
         """All samples with low ≤ time < high; in halves where the server cannot serve it whole."""
         began = time.monotonic()
         try:
@@ -166,7 +160,7 @@ class Server:
             if stretch.length <= timedelta(seconds=1):
                 raise
             self.step.shorter()
-            parts = [self._pulled(held, half) for half in stretch.halves()]
+            parts = [self._pulled(half) for half in stretch.halves()]
             return _joined(parts)
         took = time.monotonic() - began
         if took > SLOW:
@@ -174,62 +168,55 @@ class Server:
             time.sleep(min(took, 30.0))
         elif took < SLOW / 4:
             self.step.longer()
-        held.setdefault(micros(stretch.high), []).extend(reply.histograms)
-        kept, left_out = self._capped(reply.series)
+        kept, left_out = self._capped(reply.samples)
         batch = remote_read.batch(kept, self.catalog, self.given.place)
-        shown = self._exemplars(stretch)
-        return dataclasses.replace(batch, exemplars=shown, left_out=left_out)
+        native, refused, more = self._histograms(reply.histograms, stretch)
+        series = [one for one in (batch.series, more) if one is not None]
+        return dataclasses.replace(
+            batch,
+            records=batch.records + refused.height,
+            rejected=refused,
+            series=pl.concat(series),
+            histograms=native,
+            exemplars=self._exemplars(stretch),
+            left_out=left_out,
+        )
 
     def _asked(self, stretch: Stretch) -> remote_read.Reply:
         low, high = micros(stretch.low) // 1000, micros(stretch.high) // 1000
         ask = remote_read.pull if self.remote else query_range.pull
         return ask(self.web, self.given.selectors, low, high)
 
-    def _capped(
-        self, found: list[remote_read.Series]
-    ) -> tuple[list[remote_read.Series], dict[str, int]]:
+    def _capped(self, found: remote_read.Samples) -> tuple[remote_read.Samples, dict[str, int]]:
         """The series within the cap; how many samples of each metric were left out."""
         most = self.given.max_series
         if not most:
             return found, {}
         kept, left_out, seen = list[remote_read.Series](), dict[str, int](), dict[str, int]()
-        for one in sorted(found, key=lambda series: series.labels):
+        for one in sorted(found.each(), key=lambda series: series.labels):
             metric = dict(one.labels).get("__name__", "")
             seen[metric] = seen.get(metric, 0) + 1
             if seen[metric] <= most:
                 kept.append(one)
             else:
                 left_out[metric] = left_out.get(metric, 0) + len(one.times)
-        return kept, left_out
+        return remote_read.Samples.of(kept), left_out
 
     def _histograms(
-        self,
-        window: Window,
-        piece: Piece,
-        held: dict[int, list[native_histograms.HistogramChunk]],
-    ) -> Iterator[Piece]:
-        """What the samples' piece brought along, under the same position in its own table."""
-        chunks = [chunk for high in list(held) for chunk in held.pop(high)]
+        self, chunks: list[native_histograms.HistogramChunk], stretch: Stretch
+    ) -> tuple[pl.DataFrame | None, pl.DataFrame, pl.DataFrame | None]:
+        """Native histograms' rows, what could not be read of them, and their `series`."""
         if not chunks:
-            return
-        low, high = piece.bounds
-        position = window.position("raw_histograms", piece.app)
-
-        def read() -> Batch:
-            rows, refused = native_histograms.rows(
-                chunks, micros(low) // 1000, micros(high) // 1000, self.catalog, self.given.place
-            )
-            labels = list({chunk.labels: None for chunk in chunks})
-            seen = self.catalog.frame(labels, self.given.place).select(
-                "metric", "series", "labels", "type", "unit", "help"
-            )
-            span = [pl.lit(at).cast(pl.Datetime("us", "UTC")) for at in (low, high)]
-            seen = seen.with_columns(first_seen=span[0], last_seen=span[1])
-            return Batch(rows, rows.height + refused.height, refused, series=seen)
-
-        yield dataclasses.replace(
-            piece, table="raw_histograms", read=read, after=position, again=True
+            return None, Batch(pl.DataFrame(), 0).rejected, None
+        low, high = micros(stretch.low) // 1000, micros(stretch.high) // 1000
+        place = self.given.place
+        rows, refused = native_histograms.rows(chunks, low, high, self.catalog, place)
+        seen = rows.group_by("series", maintain_order=True).agg(
+            first_seen=pl.col("ts").min(), last_seen=pl.col("ts").max()
         )
+        known = self.catalog.frame(list({chunk.labels: None for chunk in chunks}), place)
+        columns = ("metric", "series", "labels", "type", "unit", "help")
+        return rows, refused, known.select(*columns).join(seen, on="series")
 
     def _exemplars(self, stretch: Stretch) -> pl.DataFrame | None:
         if not self.given.exemplars:
@@ -245,6 +232,7 @@ class Server:
 def _joined(parts: list[Batch]) -> Batch:
     """Several replies as one batch."""
     shown = [part.exemplars for part in parts if part.exemplars is not None]
+    native = [part.histograms for part in parts if part.histograms is not None]
     left_out: dict[str, int] = {}
     for part in parts:
         for metric, count in part.left_out.items():
@@ -252,6 +240,8 @@ def _joined(parts: list[Batch]) -> Batch:
     return Batch(
         pl.concat([part.rows for part in parts]),
         sum(part.records for part in parts),
+        pl.concat([part.rejected for part in parts]),
+        histograms=pl.concat(native) if native else None,
         series=pl.concat([part.series for part in parts if part.series is not None]),
         exemplars=pl.concat(shown) if shown else None,
         left_out=left_out,

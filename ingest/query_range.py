@@ -15,7 +15,7 @@ import polars as pl
 import requests
 
 from ingest.batch import Place
-from ingest.remote_read import Reply, Series
+from ingest.remote_read import Reply, Samples, Series
 from ingest.series import Catalog
 from ingest.web import Damaged, Overloaded, Refused, Web
 from ingest.window import Stretch
@@ -75,7 +75,7 @@ def pull(web: Web, selectors: Sequence[str], start: int, stop: int) -> Reply:
                 )
             labels = tuple(sorted(one.metric.items()))
             found.setdefault(labels, _series(labels, one.values, start, stop))
-    return Reply([one for one in found.values() if len(one.times)], [])
+    return Reply(Samples.of(list(found.values())), [])
 
 
 def _series(

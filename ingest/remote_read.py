@@ -8,7 +8,8 @@ with snappy; a stream is frames of (length, CRC-32C, message).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -45,10 +46,57 @@ class Series(NamedTuple):
     values: npt.NDArray[np.float64]
 
 
+class Samples(NamedTuple):
+    """Many series, one after the other: labels and number of samples of each; times in ms."""
+
+    labels: list[Labels]
+    counts: npt.NDArray[np.int64]
+    times: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, series: Sequence[Series]) -> Samples:
+        """From single series; those without samples are left out."""
+        some = [one for one in series if len(one.times)]
+        return cls(
+            [one.labels for one in some],
+            np.fromiter((len(one.times) for one in some), np.int64, len(some)),
+            np.concatenate([np.empty(0, np.int64), *(one.times for one in some)]),
+            np.concatenate([np.empty(0, np.float64), *(one.values for one in some)]),
+        )
+
+    def each(self) -> Iterator[Series]:
+        """The single series."""
+        ends = np.cumsum(self.counts).tolist()
+        for labels, low, high in zip(self.labels, [0, *ends], ends, strict=False):
+            yield Series(labels, self.times[low:high], self.values[low:high])
+
+    def inside(self, start: int, stop: int) -> Samples:
+        """Those with start ≤ time < stop, in time order, each series once: chunks reach beyond
+        what was asked for, blocks overlap, selectors name the same series."""
+        firsts = np.concatenate([[0], np.cumsum(self.counts)[:-1]]).astype(np.int64)
+        later = np.diff(self.times, prepend=np.int64(-1)) > 0
+        later[firsts[firsts < len(later)]] = True
+        if not later.all() or len(set(self.labels)) < len(self.labels):
+            return Samples.of(_merged(self.each(), start, stop))
+        keep = (self.times >= start) & (self.times < stop)
+        if keep.all():
+            return self
+        owner = np.repeat(np.arange(len(self.labels)), self.counts)
+        counts = np.bincount(owner[keep], minlength=len(self.labels))
+        some = np.flatnonzero(counts)
+        return Samples(
+            [self.labels[place] for place in some],
+            counts[some],
+            self.times[keep],
+            self.values[keep],
+        )
+
+
 class Reply(NamedTuple):
     """What a server answered: series' samples, and native histograms' chunks."""
 
-    series: list[Series]
+    samples: Samples
     histograms: list[HistogramChunk]
 
 
@@ -60,7 +108,7 @@ def pull(web: Web, selectors: Sequence[str], start: int, stop: int) -> Reply:
     queries = [_query(selector, start, stop - 1) for selector in selectors]
     body = b"".join(_text(1, query) for query in queries) + _field(2, 1) + _field(2, 0)
     found = web.ask("POST", "/api/v1/read", decoded, data=_snappy(body), headers=_HEADERS)
-    return _inside(found, start, stop)
+    return found._replace(samples=found.samples.inside(start, stop))
 
 
 def matchers(selector: str) -> list[tuple[int, str, str]]:
@@ -97,58 +145,84 @@ def decoded(reply: requests.Response) -> Reply:
     try:
         if "streamed" in reply.headers.get("Content-Type", ""):
             return _chunked(reply.content)
-        return Reply(list(parse(_unsnappy(reply.content))), [])
+        return Reply(Samples.of(list(parse(_unsnappy(reply.content)))), [])
     except (IndexError, ValueError, OSError, pa.ArrowException) as error:
         raise Damaged(f"remote-read reply: {error}") from error
 
 
-def _inside(found: Reply, start: int, stop: int) -> Reply:
-    """Chunks reach beyond what was asked for: the samples inside, of each series once."""
+def _merged(found: Iterable[Series], start: int, stop: int) -> list[Series]:
+    """Series by their labels, each in time order; of one instant the first sample stays."""
     series: dict[Labels, Series] = {}
-    for one in found.series:
+    for one in found:
         inside = (one.times >= start) & (one.times < stop)
         times, values = one.times[inside], one.values[inside]
         known = series.get(one.labels)
-        if known is not None:  # several selectors, or overlapping blocks
+        if known is not None:
             times = np.concatenate([known.times, times])
             values = np.concatenate([known.values, values])
-            times, first = np.unique(times, return_index=True)
-            values = values[first]
-        elif (np.diff(times) <= 0).any():
-            times, first = np.unique(times, return_index=True)
-            values = values[first]
-        if len(times):
-            series[one.labels] = Series(one.labels, times, values)
-    return Reply(list(series.values()), found.histograms)
+        times, first = np.unique(times, return_index=True)
+        series[one.labels] = Series(one.labels, times, values[first])
+    return list(series.values())
 
 
-def batch(found: Sequence[Series], catalog: Catalog, place: Place) -> Batch:
+def batch(found: Samples, catalog: Catalog, place: Place) -> Batch:
     """Rows of `raw_samples` and `series`, in the order of the table."""
-    described = catalog.frame([one.labels for one in found], place)
+    described = catalog.frame(found.labels, place)
     order = described.sort("metric", "series")["row"].to_numpy()
-    ranked = [found[place] for place in order]
-    sizes = np.fromiter((len(one.times) for one in ranked), np.int64, len(ranked))
-    index = np.repeat(order, sizes)
-    times = np.concatenate([one.times for one in ranked]) if ranked else np.empty(0, np.int64)
-    values = np.concatenate([one.values for one in ranked]) if ranked else np.empty(0, np.float64)
+    firsts = np.concatenate([[0], np.cumsum(found.counts)]).astype(np.int64)
+    sizes = found.counts[order]
+    before = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+    take = np.arange(len(found.times)) + np.repeat(firsts[:-1][order] - before, sizes)
     texts = ("metric", "cluster", "namespace", "environment")
-    samples = described.select(*texts, "series")[index]
-    ts = pl.Series("ts", times * 1000).cast(pl.Datetime("us", "UTC"))
-    samples = samples.with_columns(ts, pl.Series("value", values))
-    seen = described.select("metric", "series", "labels", "type", "unit", "help").with_columns(
-        first_seen=_ends(found, 0), last_seen=_ends(found, -1)
+    samples = described.select(pl.col(*texts).cast(pl.Categorical), "series")
+    samples = samples[np.repeat(order, sizes)].with_columns(
+        _moments(found.times[take]).alias("ts"), pl.Series("value", found.values[take])
     )
-    return Batch(samples, len(times), series=seen)
+    seen = described.select("metric", "series", "labels", "type", "unit", "help").with_columns(
+        _moments(found.times[firsts[:-1]]).alias("first_seen"),
+        _moments(found.times[firsts[1:] - 1]).alias("last_seen"),
+    )
+    return Batch(samples, len(found.times), series=seen, ordered=True)
 
 
-def _ends(found: Sequence[Series], place: int) -> pl.Series:
-    times = [int(one.times[place]) * 1000 for one in found]
-    return pl.Series(times, dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
+def _moments(times: npt.NDArray[np.int64]) -> pl.Series:
+    return pl.Series(times * 1000).cast(pl.Datetime("us", "UTC"))
+
+
+class _Frames(NamedTuple):
+    """Chunks of a stream: (start, stop, type, series) each; and where a series' labels lie."""
+
+    chunks: npt.NDArray[np.int64]
+    series: npt.NDArray[np.int64]
 
 
 def _chunked(data: bytes) -> Reply:
     """The series of a stream of frames."""
-    owners, chunks, histograms = list[Labels](), list[bytes](), list[HistogramChunk]()
+    content = np.frombuffer(data, np.uint8)
+    fast = xor.compiled()
+    if fast:
+        *places, sound = fast.frames(content)
+        if not sound:
+            raise ValueError("the last frame is cut")
+        found = _Frames(*places)
+    else:
+        found = _frames(data)
+    names = [_labels(data[low:high]) for low, high in found.series.tolist()]
+    plain = found.chunks[found.chunks[:, 2] == _XOR]
+    samples = xor.decode(content, plain[:, 0], plain[:, 1])
+    firsts = np.flatnonzero(np.diff(plain[:, 3], prepend=-1))
+    counts = np.add.reduceat(samples.counts, firsts) if len(firsts) else samples.counts
+    owners = [names[owner] for owner in plain[firsts, 3].tolist()]
+    others = found.chunks[found.chunks[:, 2] != _XOR].tolist()
+    histograms = [
+        HistogramChunk(names[owner], kind, data[low:high]) for low, high, kind, owner in others
+    ]
+    return Reply(Samples(owners, counts, samples.times, samples.values), histograms)
+
+
+def _frames(data: bytes) -> _Frames:
+    """What lies where in a stream of frames."""
+    chunks, series = list[tuple[int, int, int, int]](), list[tuple[int, int]]()
     at = 0
     while at < len(data):
         size, at = _read_varint(data, at)
@@ -157,46 +231,21 @@ def _chunked(data: bytes) -> Reply:
             raise ValueError("the last frame is cut")
         for number, (low, high) in _spans(data, at, at + size):
             if number == 1:
-                _chunked_series(data, low, high, owners, chunks, histograms)
+                end = low
+                for field, (start, stop) in _spans(data, low, high):
+                    if field == 1:
+                        end = stop
+                    elif field == 2:
+                        chunks.append((*_chunk(data, start, stop), len(series)))
+                series.append((low, end))
         at += size
-    found = xor.decode(chunks)
-    edges = np.concatenate([[0], np.cumsum(found.counts)])
-    series, place = list[Series](), 0
-    while place < len(owners):
-        first = place
-        while place < len(owners) and owners[place] is owners[first]:
-            place += 1
-        low, high = edges[first], edges[place]
-        series.append(Series(owners[first], found.times[low:high], found.values[low:high]))
-    return Reply(series, histograms)
-
-
-def _chunked_series(
-    data: bytes,
-    at: int,
-    end: int,
-    owners: list[Labels],
-    chunks: list[bytes],
-    histograms: list[HistogramChunk],
-) -> None:
-    """A ChunkedSeries: labels (1), then chunks (2) of times, type (3) and data (4)."""
-    pairs: list[tuple[str, str]] = []
-    labels: Labels = ()
-    for number, (low, high) in _spans(data, at, end):
-        if number == 1:
-            pairs.append(_label(data, low, high))
-            continue
-        labels = labels or tuple(pairs)
-        kind, start, stop = _chunk(data, low, high)
-        if kind == _XOR:
-            owners.append(labels)
-            chunks.append(data[start:stop])
-        else:
-            histograms.append(HistogramChunk(labels, kind, data[start:stop]))
+    return _Frames(
+        np.array(chunks, np.int64).reshape(-1, 4), np.array(series, np.int64).reshape(-1, 2)
+    )
 
 
 def _chunk(data: bytes, at: int, end: int) -> tuple[int, int, int]:
-    """Type of a chunk and where its data lies."""
+    """Where a chunk's data lies, and its type."""
     kind = start = stop = 0
     while at < end:
         key = data[at]
@@ -206,7 +255,15 @@ def _chunk(data: bytes, at: int, end: int) -> tuple[int, int, int]:
             at = stop
         elif key >> 3 == 3:
             kind = value
-    return kind, start, stop
+    if at > end:
+        raise ValueError("a chunk reaches beyond its series")
+    return start, stop, kind
+
+
+@lru_cache(maxsize=200_000)
+def _labels(block: bytes) -> Labels:
+    """The labels (field 1) at the head of a series; the same come window after window."""
+    return tuple(_label(block, *place) for _, place in _spans(block, 0, len(block)))
 
 
 def _label(data: bytes, at: int, end: int) -> tuple[str, str]:

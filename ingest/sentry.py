@@ -87,7 +87,7 @@ class Server:
             lambda stretch: self._events(stretch, project),
             step=self.step,
             overlap=timedelta(seconds=self.given.overlap),
-            oldest=lambda: window.now - _FIRST,
+            oldest=lambda: window.high - _FIRST,
         )
 
     def _events(self, stretch: Stretch, project: str) -> Batch:

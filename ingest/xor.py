@@ -6,8 +6,9 @@ numba installed (`rootlake[fast]`) a compiled loop does the same, chunk by chunk
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -33,24 +34,27 @@ class Decoded(NamedTuple):
     values: npt.NDArray[np.float64]
 
 
-def decode(chunks: Sequence[bytes]) -> Decoded:
-    """The samples of XOR chunks. Raises ValueError for one that ends too early."""
-    sizes = np.fromiter((len(chunk) for chunk in chunks), np.int64, len(chunks))
-    if not len(sizes):
-        return Decoded(sizes, np.empty(0, np.int64), np.empty(0, np.float64))
-    if sizes.min() < 2:
+def decode(content: Bytes, starts: Longs, ends: Longs) -> Decoded:
+    """The samples of the XOR chunks that lie at start ≤ byte < end of some content.
+
+    Raises ValueError for a chunk that ends too early.
+    """
+    if not len(starts):
+        return Decoded(starts, np.empty(0, np.int64), np.empty(0, np.float64))
+    if (ends - starts).min() < 2:
         raise ValueError("a chunk without its count")
-    content = np.frombuffer(b"".join([*chunks, bytes(_PAD)]), np.uint8)
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    if ends.max() + _PAD > len(content):
+        content = np.concatenate([content, np.zeros(_PAD, np.uint8)])
     counts = content[starts].astype(np.int64) * 256 + content[starts + 1]
-    ends = (starts + sizes) * 8
+    if (counts > (ends - starts) * 8).any():
+        raise ValueError("a chunk ends in the middle of a sample")
     first = np.concatenate([[0], np.cumsum(counts)])
     times, bits = np.empty(int(first[-1]), np.int64), np.empty(int(first[-1]), np.uint64)
     fast = compiled()
     if fast:
-        sound = fast(content, starts, ends, counts, first, times, bits)
+        sound = fast.decode(content, starts, ends * 8, counts, first, times, bits)
     else:
-        sound = _Lockstep(content, starts).run(counts, first, times, bits, ends)
+        sound = _Lockstep(content, starts).run(counts, first, times, bits, ends * 8)
     if not sound:
         raise ValueError("a chunk ends in the middle of a sample")
     return Decoded(counts, times, bits.view(np.float64))
@@ -161,10 +165,9 @@ class _Lockstep:
 
 
 @cache
-def compiled() -> Callable[..., bool] | None:
-    """The compiled loop, where numba is installed."""
+def compiled() -> ModuleType | None:
+    """The compiled loops, where numba is installed."""
     try:
-        from ingest.xor_compiled import decode as fast
+        return import_module("ingest.xor_compiled")
     except ImportError:
         return None
-    return fast

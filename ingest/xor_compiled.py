@@ -114,3 +114,70 @@ def decode(content, starts, ends, counts, first, times, values):
                 values[low:high],
             )
     return sound.all()
+
+
+@njit(cache=True)
+def _number(data, at):
+    """A protobuf varint and where it ends."""
+    value = np.int64(0)
+    shift = 0
+    while at < len(data):
+        byte = np.int64(data[at])
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            break
+        shift += 7
+    return value, at
+
+
+@njit(cache=True)
+def frames(data):
+    """The chunks of a stream of frames: where each lies, its type and its series; and where the
+    labels of each series lie. `sound` is False where a frame or field reaches beyond the end."""
+    most = len(data) // 4 + 1
+    chunks = np.empty((most, 4), np.int64)
+    series = np.empty((most, 2), np.int64)
+    found, known, at, sound = 0, 0, 0, True
+    while at < len(data) and sound:
+        size, at = _number(data, at)
+        at += 4  # the checksum
+        stop = at + size
+        sound = stop <= len(data)
+        while at < stop and sound:
+            key, at = _number(data, at)
+            value, at = _number(data, at)
+            if key & 7 != 2:
+                continue
+            end = at + value
+            sound = end <= stop
+            if key >> 3 != 1:
+                at = end
+                continue
+            series[known, 0], series[known, 1] = at, at
+            while at < end and sound:
+                key, at = _number(data, at)
+                value, at = _number(data, at)
+                if key & 7 != 2:
+                    continue
+                high = at + value
+                sound = high <= end
+                if key >> 3 == 1:
+                    series[known, 1] = high
+                elif key >> 3 == 2:
+                    chunks[found, 3] = known
+                    chunks[found, 0], chunks[found, 1], chunks[found, 2] = 0, 0, 0
+                    while at < high and sound:
+                        key, at = _number(data, at)
+                        value, at = _number(data, at)
+                        if key & 7 == 2:
+                            chunks[found, 0], chunks[found, 1] = at, at + value
+                            at += value
+                            sound = at <= high
+                        elif key >> 3 == 3:
+                            chunks[found, 2] = value
+                    found += 1
+                at = high
+            known += 1
+            at = end
+    return chunks[:found], series[:known], sound

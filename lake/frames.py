@@ -26,19 +26,25 @@ def empty(table: Table) -> pl.DataFrame:
     return pl.DataFrame(schema=polars_schema(table))
 
 
-def fit(table: Table, rows: Rows) -> pl.DataFrame:
-    """`rows` with exactly the table's columns, in its order and sorted as it declares.
+def fit(table: Table, rows: Rows, *, ordered: bool = False) -> pl.DataFrame:
+    """`rows` with exactly the table's columns, in its order and sorted as it declares (`ordered`:
+    they are already).
 
     Only lossless changes of form happen: an all-null column takes its type, a list of
-    (key, value) becomes a map. Raises SchemaError for anything else, because Delta would
-    store 1.5 in a long column as 1 without a word.
+    (key, value) becomes a map. Categories may stand for text. Raises SchemaError for anything
+    else, because Delta would store 1.5 in a long column as 1 without a word.
     """
     frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(pl.from_arrow(rows))
     wanted = polars_schema(table)
     _check_names(table, frame.columns)
     casts = [_cast(table.name, name, frame.schema[name], kind) for name, kind in wanted.items()]
     frame = frame.select(casts)
-    return sort(table, frame)
+    return frame if ordered else sort(table, frame)
+
+
+def plain(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows with text in the place of categories."""
+    return frame.with_columns(pl.col(pl.Categorical).cast(pl.String))
 
 
 def sort(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
@@ -67,7 +73,7 @@ def _check_names(table: Table, columns: list[str]) -> None:
 
 def _cast(table: str, name: str, have: pl.DataType, want: pl.DataType) -> pl.Expr:
     column = pl.col(name)
-    if have == want:
+    if have == want or (have == pl.Categorical and want == pl.String):
         return column
     if _lossless(have, want):
         return column.cast(want)

@@ -31,7 +31,7 @@ from lake.lock import locked
 from lake.schemas import FORMAT, TABLES, Table
 from lake.stage import Staged, stage
 
-_FORMAT_KEY = "rootlake.format"
+FORMAT_KEY = "rootlake.format"
 _ATTEMPTS = 20
 _T = TypeVar("_T")
 
@@ -93,7 +93,7 @@ class Lake:
                 table.schema,
                 mode="ignore",
                 partition_by=list(table.partition_by),
-                configuration={_FORMAT_KEY: str(FORMAT)},
+                configuration={FORMAT_KEY: str(FORMAT)},
                 storage_options=self.storage_options,
                 raise_if_key_not_exists=False,
             )
@@ -126,7 +126,7 @@ class Lake:
                 f"cannot read {self.uri(name)}: {_first_line(error)};"
                 " it may need a newer rootlake, or the version asked for is gone."
             ) from error
-        found = opened.metadata().configuration.get(_FORMAT_KEY, str(FORMAT))
+        found = opened.metadata().configuration.get(FORMAT_KEY, str(FORMAT))
         if not found.isdigit() or int(found) > FORMAT:
             raise LakeVersionError(
                 f"the lake at {self.root} has format {found}, this rootlake reads up to {FORMAT};"
@@ -194,16 +194,19 @@ class Lake:
         rows: Rows,
         transactions: Transactions | None = None,
         after: Transactions | None = None,
+        *,
+        ordered: bool = False,
     ) -> bool:
         """Add rows in one commit; False, and nothing written, if that batch landed before.
 
         `transactions` maps app ids to versions; a batch counts as landed when every one of
         its app ids is at that version or beyond. `after` maps app ids to the version they must
-        have now (-1: none), or ConflictError is raised. Raises SchemaError before anything is
+        have now (-1: none), or ConflictError is raised. `ordered`: the rows are in the table's
+        order already. Raises SchemaError before anything is
         written, ConflictError when other writers keep winning.
         """
         table = table_of(name)
-        frame = frames.fit(table, rows)
+        frame = frames.fit(table, rows, ordered=ordered)
         staged = None if self.folder is None else stage(self.folder / name, table, frame)
 
         def commit(opened: DeltaTable) -> bool:
@@ -314,7 +317,7 @@ class Lake:
         marks = [Transaction(app, version) for app, version in (transactions or {}).items()]
         write_deltalake(
             opened,
-            frame.to_arrow(),
+            frames.plain(frame).to_arrow(),
             writer_properties=_writer(table_of(name)),
             commit_properties=CommitProperties(app_transactions=marks or None),
             **how,

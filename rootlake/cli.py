@@ -25,6 +25,9 @@ COMMANDS = (
     "ask",
     "cases",
     "sql",
+    "sources",
+    "init",
+    "run",
 )
 LOOK = 3  # exit code with --strict: done, but something needs a look
 _TOP = """An observability lakehouse that keeps its own data right, and finds the root cause.

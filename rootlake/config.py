@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -34,13 +35,50 @@ class Model(_Section):
     base_url: str | None = None
 
 
+class Source(BaseModel):
+    """A source `ingest NAME` and `run` pull; further keys are options of its kind."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str
+    name: str = ""
+    target: str
+    silent: float = Field(default=24.0, gt=0, description="hours without news that are reported")
+
+    @property
+    def called(self) -> str:
+        """Its name, or its kind where it has none."""
+        return self.name or self.kind
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What its kind is set up with."""
+        return {"target": self.target, **(self.model_extra or {})}
+
+
+class Run(_Section):
+    """What one `rootlake run` does."""
+
+    parallel: int = Field(default=4, ge=1, description="sources pulled side by side")
+    timeout: float = Field(default=1800.0, gt=0, description="seconds one source may take")
+    steps: tuple[Literal["repair", "detect", "diagnose"], ...] = ("repair", "detect", "diagnose")
+    metrics: str | None = Field(default=None, description="file for rootlake's own metrics")
+
+
 class Config(_Section):
     """All settings; each has a default that works."""
 
     lake: str = "lake"
+    sources: tuple[Source, ...] = ()
+    run: Run = Run()
     storage_options: dict[str, str] = Field(default_factory=dict)
     workspace: Workspace = Workspace()
     model: Model = Model()
+
+
+def source_of(config: Config, name: str) -> Source | None:
+    """The configured source of a name; None where there is none."""
+    return next((one for one in config.sources if one.called == name), None)
 
 
 def load(path: str | None) -> Config:
@@ -59,6 +97,10 @@ def load(path: str | None) -> Config:
         raise UserError(f"{file} is not TOML: {error}.") from error
     except ValidationError as error:
         raise UserError(f"{file}: {_first(error)}") from error
+    names = [one.called for one in config.sources]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UserError(f"{file}: two sources are called {twice!r}; give each a `name`.")
     return _anchored(config, file.parent)
 
 
@@ -78,8 +120,17 @@ def _anchored(config: Config, folder: Path) -> Config:
             "repositories": tuple(_at(folder, place) for place in config.workspace.repositories),
         }
     )
-    return config.model_copy(update={"lake": _at(folder, config.lake), "workspace": seen})
+    sources = tuple(
+        one.model_copy(update={"target": _at(folder, one.target)}) for one in config.sources
+    )
+    own: dict[str, Any] = {"lake": _at(folder, config.lake), "workspace": seen, "sources": sources}
+    if config.run.metrics:
+        metrics = _at(folder, config.run.metrics)
+        own["run"] = config.run.model_copy(update={"metrics": metrics})
+    return config.model_copy(update=own)
 
 
 def _at(folder: Path, place: str) -> str:
-    return place if "://" in place else str(folder / Path(place).expanduser())
+    if "://" in place or place.partition(":")[0] == "cluster":
+        return place
+    return str(folder / Path(place).expanduser())

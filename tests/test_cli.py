@@ -52,7 +52,7 @@ def test_global_options_stand_before_or_after_the_command() -> None:
     ("words", "says"),
     [
         (["nosuch"], "invalid choice: 'nosuch'"),
-        (["ingest", "jaeger"], "required: PLACE"),
+        (["ingest", "jaeger"], "give a PLACE"),
         (["ingest", "zipkin", "x"], "there is no source 'zipkin'"),
         ([], "required: COMMAND"),
     ],

@@ -4,13 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import shutil
-import socket
-import subprocess
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +17,8 @@ from ingest import openmetrics, remote_read
 from ingest.batch import Place
 from ingest.run import ingest
 from lake import Lake, UserError
+
+from .servers import prometheus
 
 TEXT = """# HELP requests Requests, all of them.
 # TYPE requests counter
@@ -99,35 +94,6 @@ def test_samples_are_decoded_bit_by_bit(rows: list[tuple[float, int]]) -> None:
     assert times.tolist() == [at for _, at in rows]
     given_bits = [np.float64(value).tobytes() for value, _ in rows]
     assert [value.tobytes() for value in values] == given_bits
-
-
-@contextmanager
-def prometheus(folder: Path, text: bytes) -> Iterator[str]:
-    """A real server that holds the samples of an OpenMetrics text."""
-    for program in ("prometheus", "promtool"):
-        if not shutil.which(program):
-            pytest.skip(f"{program} is not installed (Debian: apt-get install prometheus)")
-    (folder / "metrics.om").write_bytes(text)
-    load = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "metrics.om", "data"]
-    subprocess.run(load, cwd=folder, check=True, capture_output=True)
-    (folder / "p.yml").write_text("global: {scrape_interval: 1h}\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    command = ["prometheus", "--config.file=p.yml", "--storage.tsdb.path=data"]
-    command += ["--storage.tsdb.retention.time=100y", f"--web.listen-address=127.0.0.1:{port}"]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL) as server:
-        try:
-            for _ in range(200):
-                try:
-                    urllib.request.urlopen(f"{url}/-/ready", timeout=1).close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            yield url
-        finally:
-            server.terminate()
 
 
 def test_a_real_prometheus_is_pulled_and_continued(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ example:
   rootlake ingest jaeger traces/2025-03-11.json.gz
   rootlake ingest prometheus http://prometheus:9090 --since 2h
   rootlake ingest logs /var/log/pods --cluster eu-1
-  rootlake ingest logs app.jsonl --map ts=timestamp --map body=msg"""
+  rootlake ingest logs app.jsonl --map ts=timestamp --map body=msg
+  rootlake ingest prod-metrics --since 2d     (a source of rootlake.toml)"""
 
 from __future__ import annotations
 
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="`rootlake sources` lists them")
-    parser.add_argument("place", metavar="PLACE", help="file, folder or URL")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="`rootlake sources` lists them; or one of the settings'"
+    )
+    parser.add_argument(
+        "place", metavar="PLACE", nargs="?", help="file, folder or URL (default: the settings')"
+    )
     parser.add_argument("--since", metavar="T", help="from this time on (2025-03-11T14:00Z, 2h)")
     parser.add_argument("--until", metavar="T", help="up to this time")
     for name in ("cluster", "namespace", "environment"):
@@ -58,7 +63,7 @@ def run(context: Context) -> int:
     from rootlake.times import moment
 
     given = context.arguments
-    ready = made(given.source, _options(given))
+    ready = made(*_asked(context))
     with context.progress(f"ingest {given.source}") as say:
         landed = pull(
             context.lake,
@@ -86,9 +91,26 @@ def rates(say: Callable[[str], None]) -> Callable[[Landed, str], None]:
     return told
 
 
-def _options(given: argparse.Namespace) -> dict[str, Any]:
+def _asked(context: Context) -> tuple[str, dict[str, Any]]:
+    """The kind of source and its options: of the settings where no place is given."""
+    from lake.errors import UsageError
+    from rootlake.config import source_of
+
+    given = context.arguments
+    if given.place is not None:
+        return given.source, {"target": given.place, **_flags(given)}
+    known = source_of(context.config, given.source)
+    if known is None:
+        names = ", ".join(one.called for one in context.config.sources) or "none"
+        raise UsageError(
+            f"give a PLACE, or the name of a source of the settings (there are: {names})."
+        )
+    return known.kind, {**known.options, **_flags(given)}
+
+
+def _flags(given: argparse.Namespace) -> dict[str, Any]:
     """The source's options, from all the flags that set one."""
-    found: dict[str, Any] = {"target": given.place}
+    found: dict[str, Any] = {}
     for name in ("cluster", "namespace", "environment"):
         if getattr(given, name):
             found[name] = getattr(given, name)
@@ -116,6 +138,10 @@ def _sentence(source: str, landed: object) -> str:
     text = f"{source}: {counts['records']:,} records in, {counts['rows']:,} rows"
     if counts["quarantined"]:
         text += f", [yellow]{counts['quarantined']:,} quarantined[/yellow]"
+    left_out = counts["left_out"]
+    if left_out:
+        most = ", ".join(f"{name} {count:,}" for name, count in list(left_out.items())[:3])
+        text += f"; [yellow]{sum(left_out.values()):,} left out by max_series[/yellow] ({most})"
     if counts["skipped"]:
         text += f"; {counts['skipped']:,} pieces were in the lake before"
     return text

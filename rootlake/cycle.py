@@ -1,0 +1,201 @@
+"""One scheduled cycle: every configured source pulled, then repair, detection and diagnosis.
+
+Each source is pulled by a process of its own (`rootlake ingest NAME`), so that one that hangs,
+fails or runs out of memory stops no other; what it landed stays, and the next cycle goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from lake import Lake, UserError
+from rootlake.config import Config, Source
+
+_TABLES = {
+    "jaeger": "raw_spans",
+    "otlp": "raw_spans",
+    "prometheus": "raw_samples",
+    "sentry": "raw_errors",
+    "logs": "raw_logs",
+    "loki": "raw_logs",
+}
+
+
+@dataclass
+class Pulled:
+    """What became of one source in a cycle."""
+
+    name: str
+    kind: str
+    error: str | None = None
+    seconds: float = 0.0
+    counts: dict[str, Any] = field(default_factory=dict)
+    lag: float | None = None  # seconds between its newest row and now
+    silent: bool = False
+
+
+@dataclass
+class Cycle:
+    """What one cycle did; `failed` names what did not work."""
+
+    sources: list[Pulled] = field(default_factory=list)
+    steps: dict[str, Any] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+
+
+def cycle(
+    config: Config,
+    lake: Lake,
+    flags: Sequence[str],
+    say: Callable[[str], None] | None = None,
+) -> Cycle:
+    """Run once. `flags` are the global options of the command line, for the processes."""
+    done = Cycle()
+    tell = say or (lambda _text: None)
+    with lake.lock("rootlake run"):
+        with ThreadPoolExecutor(config.run.parallel) as threads:
+            for one in threads.map(lambda source: _pull(source, config, flags), config.sources):
+                tell(f"ingest {one.name}")
+                done.sources.append(one)
+        done.failed += [f"ingest {one.name}" for one in done.sources if one.error]
+        if lake.exists():
+            _follow(config, lake, done, tell)
+    return done
+
+
+def _pull(source: Source, config: Config, flags: Sequence[str]) -> Pulled:
+    """One source, in a process that is killed when its time is over."""
+    command = [sys.executable, "-m", "rootlake.cli", *flags, "--json", "ingest", source.called]
+    began = time.monotonic()
+    out = Pulled(source.called, source.kind)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=config.run.timeout, check=False
+        )
+    except subprocess.TimeoutExpired:
+        out.error = f"it took longer than {config.run.timeout:g} s; what had landed stays"
+    else:
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            out.error = lines[-1].removeprefix("rootlake: ")
+        else:
+            out.counts = json.loads(done.stdout)
+    out.seconds = time.monotonic() - began
+    return out
+
+
+def _follow(config: Config, lake: Lake, done: Cycle, tell: Callable[[str], None]) -> None:
+    """What follows the pulls: how fresh each source is, then the steps asked for."""
+    now = datetime.now(UTC)
+    for one, source in zip(done.sources, config.sources, strict=True):
+        newest = _newest(lake, source)
+        one.lag = None if newest is None else (now - newest).total_seconds()
+        one.silent = one.lag is not None and one.lag > source.silent * 3600
+    for step in config.run.steps:
+        tell(step)
+        try:
+            done.steps[step] = _STEPS[step](lake)
+        except UserError as error:
+            done.steps[step] = {"error": str(error)}
+            done.failed.append(step)
+            return
+
+
+def _newest(lake: Lake, source: Source) -> datetime | None:
+    """The newest event of a kind of source; None where it has none, or has no table of events."""
+    table = _TABLES.get(source.kind)
+    if table is None:
+        return None
+    time_of = (
+        pl.when(pl.col("start_unit") == "ns").then(pl.col("start") // 1000).otherwise("start")
+        if table == "raw_spans"
+        else pl.col("ts").dt.timestamp("us")
+    )
+    days = [day for day in lake.days(table) if day.year > 1970]
+    found = (
+        lake.scan(table)
+        .filter(pl.col("source") == source.kind, pl.col("date").is_in(days[-3:]))
+        .select(time_of.max())
+        .collect()
+        .item()
+    )
+    return None if found is None else datetime.fromtimestamp(found / 1e6, UTC)
+
+
+def _repair(lake: Lake) -> dict[str, Any]:
+    from quality.run import repair
+
+    found = repair(lake).as_dict()
+    return {"days": len(found["days"]), "rows changed": sum(found["rules"].values())}
+
+
+def _detect(lake: Lake) -> dict[str, Any]:
+    from rca.detect import detect
+
+    found = detect(lake)
+    return {"incidents": found.height, "open": int((found["status"] == "open").sum())}
+
+
+def _diagnose(lake: Lake) -> dict[str, Any]:
+    """Every incident that has no diagnosis yet."""
+    from rca.diagnose import diagnose
+    from rca.question import of_incident
+
+    known = lake.scan("diagnoses").select("incident_id").unique().collect()
+    names = (
+        lake.scan("incidents")
+        .select("incident_id")
+        .collect()
+        .join(known, on="incident_id", how="anti")["incident_id"]
+        .to_list()
+    )
+    for name in names:
+        diagnose(lake, of_incident(lake, name))
+    return {"diagnosed": len(names)}
+
+
+_STEPS: dict[str, Callable[[Lake], dict[str, Any]]] = {
+    "repair": _repair,
+    "detect": _detect,
+    "diagnose": _diagnose,
+}
+
+
+def openmetrics(done: Cycle, now: datetime) -> str:
+    """The cycle as OpenMetrics text, for a node exporter's textfile collector."""
+    families = (
+        ("rows", "gauge", "Rows the last cycle landed", lambda one: one.counts.get("rows", 0)),
+        ("bytes", "gauge", "Bytes of these rows", lambda one: one.counts.get("bytes", 0)),
+        ("refused", "gauge", "Records refused", lambda one: one.counts.get("quarantined", 0)),
+        ("duration_seconds", "gauge", "Time the pull took", lambda one: round(one.seconds, 3)),
+        ("lag_seconds", "gauge", "Age of the newest row", lambda one: one.lag),
+        ("up", "gauge", "Whether the last pull worked", lambda one: int(one.error is None)),
+    )
+    lines = []
+    for name, kind, text, value in families:
+        lines += [f"# TYPE rootlake_source_{name} {kind}", f"# HELP rootlake_source_{name} {text}."]
+        lines += [
+            f'rootlake_source_{name}{{source="{_escaped(one.name)}",kind="{one.kind}"}} {found:g}'
+            for one in done.sources
+            if (found := value(one)) is not None
+        ]
+    lines += [
+        "# TYPE rootlake_cycle_end_time_seconds gauge",
+        "# HELP rootlake_cycle_end_time_seconds When the last cycle ended.",
+        f"rootlake_cycle_end_time_seconds {now.timestamp():.3f}",
+    ]
+    return "\n".join([*lines, "# EOF"]) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
