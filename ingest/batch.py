@@ -39,6 +39,12 @@ class Batch:
     ordered: bool = False
     left_out: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing in it to write."""
+        parts = (self.rows, self.rejected, self.exemplars, self.histograms)
+        return not self.left_out and not any(one is not None and one.height for one in parts)
+
 
 @dataclass(frozen=True)
 class Piece:

@@ -109,7 +109,6 @@ class Server:
             step=self.step,
             overlap=timedelta(seconds=self.given.overlap),
             oldest=lambda: window.high - _FIRST,
-            always_again=True,
         )
 
     def check(self) -> str:
@@ -155,6 +154,7 @@ class Server:
                     rows = rows.filter(mine)
                 records = rows.height + batch.rejected.height
                 parts.append(Batch(rows, records, batch.rejected))
+        self.step.settle(sum(part.records for part in parts) * 4)
         return joined(parts)
 
     def _complete(self, stretch: Stretch, service: str) -> Iterator[Batch]:
@@ -164,13 +164,11 @@ class Server:
         except Overloaded:
             if stretch.length <= timedelta(seconds=1):
                 raise
-            self.step.shorter()
+            self.step.trouble = True
             for half in stretch.halves():
                 yield from self._complete(half, service)
             return
         if traces < self.given.limit:
-            if traces * 4 < self.given.limit:
-                self.step.longer()
             yield batch
             return
         if stretch.length <= TICK:
@@ -179,7 +177,6 @@ class Server:
                 f" as a reply may hold; raise `limit` above {self.given.limit}. Nothing of this"
                 " window was written."
             )
-        self.step.shorter()
         for half in stretch.halves():
             yield from self._complete(half, service)
 

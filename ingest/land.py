@@ -21,7 +21,7 @@ from ingest.batch import Batch, Piece
 from ingest.known import fresh
 from ingest.mask import mask
 from ingest.workers import Workers
-from lake import FIRST_DAY, TABLES, UNPLACED, Lake, fit
+from lake import FIRST_DAY, TABLES, UNPLACED, Lake, empty, fit
 from lake.stage import Staged, stage
 
 COMMIT_BYTES = 192 << 20  # decoded rows gathered into one commit: few files, bounded memory
@@ -64,6 +64,7 @@ def land(
     what the next one is compared with.
     """
     landed, waiting, weight = Landed(), list[Read](), 0
+    idle: Piece | None = None
     for piece, read in _ahead(_unlanded(lake, pieces, landed)):
         if piece.parts:
             _land_parts(lake, piece, landed, progress, masked)
@@ -71,6 +72,13 @@ def land(
         batch = mask(piece.table, read(), masked)
         if piece.stream is not None and piece.again:
             batch = fresh(lake, piece, batch)
+        if idle is not None and idle.app == piece.app:
+            piece = dataclasses.replace(piece, after=idle.after)  # noqa: PLW2901
+        elif idle is not None:
+            _commit(lake, [(idle, nothing(idle))])
+        idle = piece if piece.stream and batch.nothing else None
+        if idle is not None:
+            continue  # a position alone is written with what follows, or at the end
         waiting.append((piece, batch))
         weight += int(batch.rows.estimated_size())
         if weight >= COMMIT_BYTES or piece.stream or piece.table != waiting[0][0].table:
@@ -81,7 +89,14 @@ def land(
         if progress:
             progress(landed, piece.origin)
     _commit(lake, waiting)
+    if idle is not None:
+        _commit(lake, [(idle, nothing(idle))])
     return landed
+
+
+def nothing(piece: Piece) -> Batch:
+    """A batch without rows."""
+    return Batch(empty(TABLES[piece.table]).drop("date"), 0)
 
 
 def _ahead(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, Callable[[], Batch]]]:

@@ -185,7 +185,7 @@ def decode_lines(text: str, mapping: Mapping[str, str], place: Place, origin: st
     rows = pl.DataFrame([row or {} for row in read], schema={**_ROWS, "attributes": pl.List(_PAIR)})
     rows = pl.concat([lines, rows], how="horizontal").with_columns(_any_moment())
     good = pl.col("ts").is_not_null()
-    if not rows.filter(good).height:
+    if lines.height and not rows.filter(good).height:
         raise UserError(
             f"{origin} holds no JSON line with a time in {wanted['ts']!r};"
             " name the field with --map ts=FIELD."

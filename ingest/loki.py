@@ -54,6 +54,7 @@ class Loki(Source):
 
     def _lines(self, web: Web, step: Step, stretch: Stretch) -> Batch:
         rows = list(self._complete(web, step, stretch))
+        step.settle(len(rows))
         if not rows:
             return decode_lines("", {}, self.given.place, web.url)
         text = b"\n".join(msgspec.json.encode(row) for row in rows).decode()
@@ -72,7 +73,7 @@ class Loki(Source):
             reply = web.json("/loki/api/v1/query_range", asked)
             streams = reply["data"]["result"] if reply["data"]["resultType"] == "streams" else None
         except Overloaded:
-            streams = None
+            streams, step.trouble = None, True
             if stretch.length <= timedelta(seconds=1):
                 raise
         except (KeyError, TypeError):
@@ -89,7 +90,6 @@ class Loki(Source):
                 f"{web.url}: {lines} lines within a microsecond, as many as a reply may hold;"
                 f" raise `limit` above {self.given.limit}. Nothing of this window was written."
             )
-        step.shorter()
         for half in stretch.halves():
             yield from self._complete(web, step, half)
 

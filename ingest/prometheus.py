@@ -110,14 +110,8 @@ class Server:
     @cached_property
     def catalog(self) -> Catalog:
         """What the server knows of its metrics; UserError where there is no Prometheus."""
-        try:
-            server = PrometheusConnect(url=self.web.url, session=self.web.session)
-            if not server.check_prometheus_connection():
-                raise UserError(f"{self.web.url} answers, but not as a Prometheus server does.")
-        except (requests.RequestException, PrometheusApiClientException, ValueError) as error:
-            raise UserError(
-                f"no Prometheus server answers at {self.web.url}: {_why(error)}."
-            ) from error
+        if not self._connected():
+            raise UserError(f"{self.web.url} answers, but not as a Prometheus server does.")
         try:
             entries = self.web.json("/api/v1/metadata").get("data") or {}
         except Refused:
@@ -127,6 +121,23 @@ class Server:
             for key in ("type", "unit", "help")
         }
         return Catalog(about)
+
+    def _connected(self) -> bool:
+        """Whether a Prometheus answers; tried again unless nobody is there at all."""
+        for attempt in range(1, self.given.attempts + 1):
+            try:
+                server = PrometheusConnect(
+                    url=self.web.url, session=self.web.session, timeout=int(self.given.timeout) or 1
+                )
+                return bool(server.check_prometheus_connection())
+            except (requests.RequestException, PrometheusApiClientException, ValueError) as error:
+                why = _why(error)
+                if attempt == self.given.attempts or "refused" in why or "name" in why:
+                    raise UserError(
+                        f"no Prometheus server answers at {self.web.url}: {why}."
+                    ) from error
+                time.sleep(self.given.backoff)
+        return False
 
     def _has_remote_read(self) -> bool:
         """Whether remote-read answers a question about nothing."""
@@ -159,15 +170,14 @@ class Server:
         except Overloaded:
             if stretch.length <= timedelta(seconds=1):
                 raise
-            self.step.shorter()
             parts = [self._pulled(half) for half in stretch.halves()]
+            self.step.trouble = True
             return _joined(parts)
         took = time.monotonic() - began
         if took > SLOW:
-            self.step.shorter()
+            self.step.trouble = True
             time.sleep(min(took, 30.0))
-        elif took < SLOW / 4:
-            self.step.longer()
+        self.step.settle(len(reply.samples.times) // 4)
         kept, left_out = self._capped(reply.samples)
         batch = remote_read.batch(kept, self.catalog, self.given.place)
         native, refused, more = self._histograms(reply.histograms, stretch)

@@ -101,6 +101,7 @@ class Server:
             whole = self.web.json(f"{base}{name}/") if bare else event
             found.setdefault(name, {"projectSlug": project, **whole})
         batch = decode(msgspec.json.encode(list(found.values())), self.given.place, self.web.url)
+        self.step.settle(len(found) * 20)
         low, high = stretch.low, stretch.high
         inside = batch.rows.filter(pl.col("ts").is_between(low, high, closed="left"))
         return Batch(inside, inside.height + batch.rejected.height, batch.rejected)

@@ -39,6 +39,7 @@ class WebOptions(Options):
     )
     timeout: float = Field(60.0, gt=0, description="seconds one reply may take")
     attempts: int = Field(6, ge=1, description="how often a request is tried")
+    backoff: float = Field(1.0, ge=0, description="seconds before the second try; then doubled")
     patience: float = Field(300.0, ge=0, description="seconds to wait in all for one request")
 
 
@@ -116,7 +117,7 @@ class Web:
                 raise UserError(f"{self._shown(path)}: {_why(error)}") from error
             if attempt < tries:
                 spread = 0.5 + time.monotonic() % 0.5  # so that not all come back at once
-                wait = min(2.0 ** (attempt - 1), 30.0) * spread
+                wait = min(self.given.backoff * 2.0 ** (attempt - 1), 30.0) * spread
                 wait = max(wait, pause or 0.0)
                 if wait > left:
                     why += f", and wants {wait:.0f} s of patience"

@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from ingest.batch import Batch, Piece
 from lake import Lake
 
+MUCH = 2_000_000  # records of one stretch: more are asked for in smaller parts
+
 
 @dataclass
 class Stretch:
@@ -36,20 +38,21 @@ class Stretch:
 
 @dataclass
 class Step:
-    """How long the next stretch shall be; a source shortens it when it is in trouble and lets it
-    grow again when it is not."""
+    """How long the next stretch shall be: shorter where the server was in trouble, or a stretch
+    held much; longer again where neither was so."""
 
     size: timedelta
-    least: timedelta = timedelta(seconds=1)
+    least: timedelta = timedelta(seconds=10)
     most: timedelta = timedelta(days=1)
+    trouble: bool = False
 
-    def shorter(self) -> None:
-        """Half as long from now on."""
-        self.size = max(self.size / 2, self.least)
-
-    def longer(self) -> None:
-        """Half as long again from now on."""
-        self.size = min(self.size * 1.5, self.most)
+    def settle(self, records: int) -> None:
+        """Judge by the stretch just read."""
+        if self.trouble or records > MUCH:
+            self.size = max(self.size / 2, self.least)
+        elif records < MUCH / 4:
+            self.size = min(self.size * 2, self.most)
+        self.trouble = False
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,9 @@ class Window:
         step: Step,
         overlap: timedelta,
         oldest: Callable[[], datetime],
-        always_again: bool = False,
     ) -> Iterator[Piece]:
         """The pieces of a stream: one after the other from its cursor, beginning `overlap` before
-        it for what arrived late; or of the window that was asked for. `always_again`: an answer
-        may hold more than the stretch asked for."""
+        it for what arrived late; or of the window that was asked for."""
         at = self.position(stream.table, f"{stream.source}/{stream.name}")
         if self.since is not None:
             batch = f"{stream.name}/{micros(self.since)}-{micros(self.high)}"
@@ -118,7 +119,6 @@ class Window:
                 after=after,
                 bounds=(low, high),
                 stream=stream.name,
-                again=always_again or self.since is not None or low < edge,
             )
             low, after = high, micros(high)
 
