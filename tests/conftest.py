@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,10 +15,15 @@ ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 
 
-def rootlake(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """The real command line in a process of its own."""
+def rootlake(
+    *words: str | Path, cwd: Path | None = None, path: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The real command line in a process of its own; `path`: where else packages lie."""
     command: Sequence[str] = [sys.executable, "-m", "rootlake.cli", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd or ROOT, timeout=280)
+    env = {**os.environ, "PYTHONPATH": str(path)} if path else None
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd or ROOT, timeout=280, env=env
+    )
 
 
 @pytest.fixture(scope="session")
