@@ -63,6 +63,7 @@ class Piece:
     again    whether it may hold what the stream delivered before (`ingest.known`)
     bounds   of a live source: low ≤ event time < high
     marks    further app transactions of the same commit
+    share    how much of the whole pull is done once it has landed, 0 to 1 (None: not known)
     """
 
     table: str
@@ -77,6 +78,7 @@ class Piece:
     again: bool = True
     bounds: tuple[datetime, datetime] = (_EPOCH, _EPOCH)
     marks: Mapping[str, int] = field(default_factory=dict)
+    share: float | None = None
 
     @property
     def app(self) -> str:

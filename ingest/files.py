@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lake import UserError
@@ -42,6 +42,15 @@ def content(path: Path) -> bytes:
         ) from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}.") from error
+
+
+def shares(paths: Sequence[Path]) -> Iterator[tuple[Path, float]]:
+    """Every file with the share of all their bytes that is read once it is."""
+    sizes = [path.stat().st_size for path in paths]
+    whole, read = sum(sizes) or 1, 0
+    for path, size in zip(paths, sizes, strict=True):
+        read += size
+        yield path, read / whole
 
 
 def contents(target: str, *suffixes: str) -> Iterator[tuple[Path, bytes]]:

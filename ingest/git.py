@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+
+import polars as pl
 
 from ingest.batch import Batch, Piece, content_id
 from ingest.changes import batch
@@ -16,49 +19,75 @@ from ingest.source import Source
 from ingest.window import Window
 from lake import UserError
 
+COMMITS = 500  # of one piece
 DIFF_LIMIT = 200_000  # characters of one commit's diff; what is cut is said in the text
 _FORMAT = "%x1e%H%x1f%an <%ae>%x1f%cI%x1f%D%x1f%B%x1f"
 _FOLDERS = {"services", "apps", "cmd", "packages", "components", "deploy", "charts"}
 
 
 class Git(Source):
-    """One piece: the whole history; commits that are in the lake already are left out."""
+    """Pieces of some hundred commits; those that are in the lake already are not read again."""
 
     name = "git"
     about = "changes: the commits and tags of a clone, a bare repository or a bundle"
 
     def read(self, window: Window) -> Iterator[Piece]:
-        """The commits of the window, or all."""
+        """The new commits of the window, or all, oldest first."""
         target = Path(self.given.target).expanduser()
         if not target.exists():
             raise UserError(f"there is no repository {target}.")
-        log = _history(target, window)
-        work = partial(decode, log)
-        yield Piece("changes", "git", content_id(log.encode()), 1, work, str(target))
+        with _repository(target) as repository:
+            new = _new(repository, window)
+            for start in range(0, len(new), COMMITS):
+                some = new[start : start + COMMITS]
+                work = partial(_read, repository, some, target)
+                name = content_id("\n".join(some).encode())
+                share = (start + len(some)) / len(new)
+                yield Piece("changes", "git", name, 1, work, str(target), share=share)
 
 
-def _history(target: Path, window: Window) -> str:
+@contextmanager
+def _repository(target: Path) -> Iterator[Path]:
+    """The repository itself; of a bundle a clone, for as long as it is read."""
     if target.is_dir():
-        return _log(target, window)
+        yield target
+        return
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone.git"
         _git(["clone", "--quiet", "--bare", str(target.resolve()), str(clone)], target)
-        return _log(clone, window)
+        yield clone
 
 
-def _log(repository: Path, window: Window) -> str:
-    command = ["-C", str(repository), "log", "--all", "--reverse", f"--format={_FORMAT}"]
-    command += ["--patch", "--no-color", "--no-ext-diff", "--find-renames"]
+def _new(repository: Path, window: Window) -> list[str]:
+    """The window's commits that `changes` does not hold, oldest first. Commits are told by their
+    ids: one that was pushed late has an old date."""
+    command = ["-C", str(repository), "rev-list", "--all", "--reverse"]
     for option, bound in (("--since", window.since), ("--until", window.until)):
         if bound:
             command.append(f"{option}={bound.isoformat()}")
-    return _git(command, repository)
+    found = pl.Series("ref", _git(command, repository).split(), pl.String)
+    if not window.lake.exists():
+        return found.to_list()
+    rows = window.lake.scan("changes").filter(pl.col("kind") == "commit")
+    known = rows.select("ref").collect()["ref"]
+    return found.filter(~found.is_in(known.implode())).to_list()
 
 
-def _git(words: list[str], place: Path) -> str:
+def _read(repository: Path, commits: Sequence[str], target: Path) -> Batch:
+    command = ["-C", str(repository), "log", "--no-walk=unsorted", f"--format={_FORMAT}", "--stdin"]
+    command += ["--patch", "--no-color", "--no-ext-diff", "--find-renames"]
+    return decode(_git(command, target, "\n".join(commits)))
+
+
+def _git(words: list[str], place: Path, text: str = "") -> str:
     try:
         done = subprocess.run(
-            ["git", *words], capture_output=True, text=True, encoding="utf-8", errors="replace"
+            ["git", *words],
+            capture_output=True,
+            text=True,
+            input=text,
+            encoding="utf-8",
+            errors="replace",
         )
     except FileNotFoundError:
         raise UserError("git is not installed; `ingest git` runs it.") from None

@@ -51,14 +51,16 @@ class Jaeger(Source):
         if is_url(self.given.target):
             yield from Server(self.given).pieces(window)
             return
-        for path in files.files(self.given.target, ".json", ".jsonl"):
+        found = files.files(self.given.target, ".json", ".jsonl")
+        for path, share in files.shares(found):
             if chunks.is_big(path):
                 yield from self._big(path)
                 continue
             content = files.content(path)
             read = otlp.decode if b'"resourceSpans"' in content[:4096] else jaeger_json.decode
             work = partial(read, content, self.given.place, str(path))
-            yield Piece("raw_spans", "jaeger", content_id(content), 1, work, str(path))
+            name = content_id(content)
+            yield Piece("raw_spans", "jaeger", name, 1, work, str(path), share=share)
 
     def check(self) -> str:
         """The services a server knows, or the first file."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -32,7 +32,8 @@ Read = tuple[Piece, Batch]
 @dataclass
 class Landed:
     """What one pull did: `records` delivered became `rows`, `quarantined` or were `skipped`
-    because their piece had landed before. `bytes` in memory; `left_out` by a cap, by what."""
+    because their piece had landed before. `bytes` in memory; `left_out` by a cap, by what; `share`
+    of the pull that is done, where it is known."""
 
     pieces: int = 0
     skipped: int = 0
@@ -41,6 +42,7 @@ class Landed:
     quarantined: int = 0
     bytes: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
+    share: float | None = None
 
     def add(self, batch: Batch) -> None:
         """Count what came of some more records."""
@@ -86,6 +88,7 @@ def land(
             waiting, weight = [], 0
         landed.pieces += 1
         landed.add(batch)
+        landed.share = piece.share
         if progress:
             progress(landed, piece.origin)
     _commit(lake, waiting)
@@ -100,21 +103,25 @@ def nothing(piece: Piece) -> Batch:
 
 
 def _ahead(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, Callable[[], Batch]]]:
-    """The pieces with what reads them: the next one is being read while one is written."""
-    found = iter(pieces)
+    """The pieces with what reads them: the next one is being read while one is written.
+
+    A source is asked for its next piece when the last one has been read: until then it keeps what
+    that one is read from (an unzipped file, a clone).
+    """
     with ThreadPoolExecutor(1) as thread:
         waiting: tuple[Piece, Callable[[], Batch]] | None = None
-        while True:
-            piece = next(found, None)
-            after = None
-            if piece is not None:
-                alone = bool(piece.parts)
-                after = (piece, piece.read if alone else thread.submit(piece.read).result)
+        for piece in pieces:
+            reading = None if piece.parts else thread.submit(piece.read)
             if waiting is not None:
                 yield waiting
-            if after is None:
-                return
-            waiting = after
+            if reading is None:
+                yield piece, piece.read
+                waiting = None
+                continue
+            wait([reading])
+            waiting = piece, reading.result
+        if waiting is not None:
+            yield waiting
 
 
 def _land_parts(
@@ -141,6 +148,7 @@ def _land_parts(
             landed.rows += sum(one.rows for one in files)
             landed.bytes += sum(one.size for one in files)
             if progress:
+                landed.share = place / len(jobs)
                 progress(landed, f"{piece.origin} part {place} of {len(jobs)}")
     whole = Batch(pl.DataFrame(), records, pl.concat(refused))
     _append(lake, "quarantine", [(piece, whole)], _rejected, now)

@@ -6,6 +6,7 @@ known by its first line and by what it held up to there, which is checked.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Iterator
@@ -40,11 +41,12 @@ class Logs(Source):
 
     def read(self, window: Window) -> Iterator[Piece]:
         """The new lines of every file; below NAMESPACE_POD_UID/CONTAINER/ a container's log."""
-        for path in files.files(self.given.target, ".log", ".jsonl", ".ndjson", ".json"):
+        found = files.files(self.given.target, ".log", ".jsonl", ".ndjson", ".json")
+        for path, share in files.shares(found):
             content = files.content(path)
             piece = self._new(path, content, window)
             if piece:
-                yield piece
+                yield dataclasses.replace(piece, share=share)
 
     def _new(self, path: Path, content: bytes, window: Window) -> Piece | None:
         pod = pod_of(path)

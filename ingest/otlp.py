@@ -1,4 +1,4 @@
-"""OTLP JSON into `raw_spans`: the collector's file exporter, and Jaeger's API v3.
+"""OTLP JSON: the collector's file exporter (traces and logs), and Jaeger's API v3.
 
 One object, or one object per line. Attributes stay the JSON text they came as.
 """
@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import io
 import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import polars as pl
 
-from ingest import chunks, files
+from ingest import chunks, files, otlp_logs
 from ingest.batch import Batch, Piece, Place, content_id
 from ingest.source import Source
 from ingest.spans import Origin, frame, origin_of
@@ -25,7 +26,9 @@ from lake import UserError
 
 Raw = msgspec.Raw
 _EMPTY = Raw(b"")
-_LINE = re.compile(rb'(?<=\n)\{\s*"resourceSpans"')
+_LINE = re.compile(rb'(?<=\n)\{\s*"resource(Spans|Logs)"')
+_SIGNAL = re.compile(rb'"(resourceSpans|resourceLogs|resourceMetrics)"\s*:')
+_TABLE = {"resourceSpans": "raw_spans", "resourceLogs": "raw_logs"}
 _KINDS = (None, "internal", "server", "client", "producer", "consumer")
 _CODES = ("unset", "ok", "error")
 
@@ -84,33 +87,59 @@ class _Result(msgspec.Struct, rename="camel"):
 
 
 class Otlp(Source):
-    """One piece per file."""
+    """One piece per file and signal."""
 
     name = "otlp"
-    about = "traces: OTLP JSON of an OpenTelemetry collector's file exporter"
+    about = "traces and logs: OTLP JSON of an OpenTelemetry collector's file exporter"
 
     def read(self, _window: Window) -> Iterator[Piece]:
         """Every file below the target."""
-        for path in files.files(self.given.target, ".json", ".jsonl"):
+        found = files.files(self.given.target, ".json", ".jsonl")
+        for path, share in files.shares(found):
             if chunks.is_big(path):
                 with chunks.plain(path) as file:
-                    yield from big(file, self.given.place, "otlp", str(path))
+                    for signal in signals(file.open("rb"), path):
+                        yield from big(file, self.given.place, "otlp", str(path), signal)
                 continue
             content = files.content(path)
-            work = partial(decode, content, self.given.place, str(path))
-            yield Piece("raw_spans", "otlp", content_id(content), 1, work, str(path))
+            name = content_id(content)
+            for signal in signals(io.BytesIO(content), path):
+                work = partial(_DECODERS[signal], content, self.given.place, str(path))
+                yield Piece(_TABLE[signal], "otlp", name, 1, work, str(path), share=share)
 
 
-def big(file: Path, place: Place, source: str, origin: str) -> Iterator[Piece]:
+def signals(file: BinaryIO, path: Path) -> list[str]:
+    """Which signals an export holds. UserError where it holds metrics, or none that is read."""
+    seen = set[bytes]()
+    with file:
+        rest = b""
+        while block := file.read(8 << 20):
+            seen |= set(_SIGNAL.findall(rest + block))
+            rest = block[-32:]
+    if b"resourceMetrics" in seen:
+        raise UserError(
+            f"{path} holds OTLP metrics, which are not read from files: pull them from Prometheus,"
+            " and give the collector an exporter for traces and logs alone."
+        )
+    found = [name for name in _TABLE if name.encode() in seen]
+    if not found:
+        raise UserError(f"{path} holds neither resourceSpans nor resourceLogs.")
+    return found
+
+
+def big(
+    file: Path, place: Place, source: str, origin: str, signal: str = "resourceSpans"
+) -> Iterator[Piece]:
     """A big file in parts, of whole lines."""
     parts = chunks.cut(file, _LINE)
-    work = [partial(_decode_part, part, place, origin) for part in parts]
+    work = [partial(_decode_part, part, place, origin, signal) for part in parts]
     work[-1]()  # a cut file is found out before any of it is written
-    yield Piece("raw_spans", source, chunks.file_id(file), 1, work[0], origin, parts=work)
+    name = chunks.file_id(file)
+    yield Piece(_TABLE[signal], source, name, 1, work[0], origin, parts=work)
 
 
-def _decode_part(part: chunks.Part, place: Place, origin: str) -> Batch:
-    return decode(part.content(), place, origin)
+def _decode_part(part: chunks.Part, place: Place, origin: str, signal: str) -> Batch:
+    return _DECODERS[signal](part.content(), place, origin)
 
 
 def decode(content: bytes, place: Place, origin: str) -> Batch:
@@ -216,3 +245,6 @@ def _tags(raw: Raw) -> dict[str, Any]:
 def _plain(value: Value) -> Any:
     values = (value.string_value, value.int_value, value.bool_value, value.double_value)
     return next((one for one in values if one is not None), None)
+
+
+_DECODERS = {"resourceSpans": decode, "resourceLogs": otlp_logs.decode}

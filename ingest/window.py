@@ -103,6 +103,7 @@ class Window:
         else:
             batch, after = stream.name, at
             low = oldest() if at < 0 else moment(at) - overlap
+        begin = moment(after) if after >= 0 else low
         while low < self.high:
             edge = moment(after) if after >= 0 else low
             high = min(max(edge, low) + step.size, self.high)
@@ -119,6 +120,7 @@ class Window:
                 after=after,
                 bounds=(low, high),
                 stream=stream.name,
+                share=(high - begin) / (self.high - begin),
             )
             low, after = high, micros(high)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -36,6 +37,20 @@ def test_a_bundle_gives_its_commits_once(tmp_path: Path) -> None:
     newest = commits.sort("ts").row(-1, named=True)
     assert (newest["message"], newest["files"]) == ("one more", ["new.txt"])
     assert "+new" in newest["diff"]
+
+
+def test_a_commit_that_is_pushed_late_is_found_by_its_id(tmp_path: Path) -> None:
+    clone, lake = tmp_path / "clone", Lake(tmp_path / "lake")
+    subprocess.run(["git", "init", "-q", str(clone)], check=True)
+    for day in ("2025-03-12", "2025-03-01"):
+        (clone / "file.txt").write_text(f"{day}\n")
+        subprocess.run(["git", "-C", str(clone), "add", "."], check=True)
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        when = {"GIT_COMMITTER_DATE": f"{day}T10:00:00Z", "GIT_AUTHOR_DATE": f"{day}T10:00:00Z"}
+        command = ["git", "-C", str(clone), *who, "commit", "-qm", day]
+        subprocess.run(command, check=True, env={**os.environ, **when})
+        assert ingest(lake, "git", clone).records == 1
+    assert lake.read("changes")["message"].to_list() == ["2025-03-01", "2025-03-12"]
 
 
 @pytest.mark.parametrize(

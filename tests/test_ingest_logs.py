@@ -122,3 +122,48 @@ def test_json_lines_with_other_names(tmp_path: Path) -> None:
     assert rows["attributes"].map.get("user").to_list() == ['{"id":7}', None]
     with pytest.raises(UserError, match="--map ts=FIELD"):
         logs.decode_lines(file.read_text(), {}, Place(), "app.jsonl")
+
+
+def test_log_records_of_a_collector_land_beside_its_spans(tmp_path: Path) -> None:
+    def text(value: str) -> dict[str, str]:
+        return {"stringValue": value}
+
+    resource = {
+        "attributes": [
+            {"key": "service.name", "value": text("cart")},
+            {"key": "k8s.pod.name", "value": text("cart-1")},
+        ]
+    }
+    record = {
+        "timeUnixNano": "1741701600000001500",
+        "severityNumber": 17,
+        "body": text("connection refused"),
+        "traceId": "0af7651916cd43dd8448eb211c80319c",
+        "attributes": [
+            {"key": "retry", "value": {"intValue": "2"}},
+            {"key": "retry", "value": {"arrayValue": {"values": []}}},
+        ],
+    }
+    timeless = {"body": text("when?")}
+    logs = {
+        "resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record, timeless]}]}]
+    }
+    spans = {
+        "resourceSpans": [
+            {"resource": resource, "scopeSpans": [{"spans": [{"traceId": "a", "spanId": "b"}]}]}
+        ]
+    }
+    file = tmp_path / "export.jsonl"
+    file.write_text(f"{json.dumps(logs)}\n{json.dumps(spans)}\n")
+    lake = Lake(tmp_path / "lake")
+    for rows in (2, 0):
+        assert ingest(lake, "otlp", file).rows == rows
+    row = lake.read("raw_logs").row(0, named=True)
+    assert str(row["ts"]) == "2025-03-11 14:00:00.000001+00:00"
+    assert (row["service"], row["pod"], row["severity"]) == ("cart", "cart-1", "ERROR")
+    assert dict(row["attributes"]) == {"retry": "2", "retry#2": '{"values":[]}'}
+    assert lake.read("raw_spans").height == 1
+    assert lake.read("quarantine")["reason"].to_list() == ["a log record without a time"]
+    file.write_text('{"resourceMetrics": []}\n')
+    with pytest.raises(UserError, match="pull them from Prometheus"):
+        ingest(lake, "otlp", file)

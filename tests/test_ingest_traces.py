@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from ingest import chunks, otlp
 from ingest import jaeger_json as jaeger
-from ingest import otlp
 from ingest.batch import Place
 from ingest.run import ingest
 from lake import Lake, UserError
@@ -123,3 +123,17 @@ def test_vendor_payloads_go_in() -> None:
         batch = read(content, NOWHERE, file.name)
         spans = content.count(b'"spanID"') or content.count(b'"spanId"')
         assert 0 < batch.records <= spans, file.name
+
+
+def test_a_big_zipped_file_lands_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "BIG", 1 << 16)
+    groups = [{"traceID": f"{n:032x}", "spans": [span(spanID=f"{n:016x}")]} for n in range(2000)]
+    whole = json.loads(reply(span()))["data"][0]["processes"]
+    text = json.dumps({"data": [{**one, "processes": whole} for one in groups]})
+    file = tmp_path / "big.json.gz"
+    file.write_bytes(gzip.compress(text.encode(), 1))
+    lake = Lake(tmp_path / "lake")
+    told: list[float | None] = []
+    landed = ingest(lake, "jaeger", file, progress=lambda so_far, _: told.append(so_far.share))
+    assert landed.rows == lake.read("raw_spans")["span_id"].n_unique() == 2000
+    assert told[-1] == 1.0

@@ -74,21 +74,33 @@ def run(context: Context) -> int:
             wait=given.wait,
         )
     if context.json:
-        context.answer({"source": given.source, **vars(landed)})
+        counts = {name: value for name, value in vars(landed).items() if name != "share"}
+        context.answer({"source": given.source, **counts})
     else:
         context.out.print(_sentence(given.source, landed))
     return 3 if context.strict and landed.quarantined else 0
 
 
 def rates(say: Callable[[str], None]) -> Callable[[Landed, str], None]:
-    """Progress with how much has come, and how fast."""
+    """Progress with how much has come, how fast, and how long it will take."""
     began = monotonic()
 
     def told(so_far: Landed, origin: str) -> None:
-        rate = so_far.records / max(monotonic() - began, 1e-3)
-        say(f"{so_far.records:,} records, {rate:,.0f} a second, {origin}")
+        took = max(monotonic() - began, 1e-3)
+        text = f"{so_far.records:,} records, {so_far.records / took:,.0f} a second"
+        if so_far.share:
+            left = took / so_far.share - took
+            text += f", {so_far.share:.0%} done, {_duration(left)} left"
+        say(f"{text}, {origin}")
 
     return told
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min" if whole < 5400 else f"{whole / 3600:.1f} h"
 
 
 def _asked(context: Context) -> tuple[str, dict[str, Any]]:
