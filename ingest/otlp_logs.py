@@ -18,13 +18,12 @@ _NODE = ("k8s.node.name", "host.name", "host.id")
 _NAMES = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 _TEXTS = ("service", "pod", "node", "severity", "body", "trace_id", "span_id")
 _PLACE = ("cluster", "namespace", "environment")
-_ROWS = pl.Schema(
-    {
-        "ts": pl.Int64,
-        **dict.fromkeys((*_TEXTS, *_PLACE), pl.String),
-        "attributes": pl.List(pl.Struct({"key": pl.String, "value": pl.String})),
-    }
-)
+_PAIRS = pl.List(pl.Struct({"key": pl.String, "value": pl.String}))
+_ROWS: dict[str, Any] = {
+    "ts": pl.Int64,
+    **dict.fromkeys((*_TEXTS, *_PLACE), pl.String),
+    "attributes": _PAIRS,
+}
 _LATEST = (datetime(9999, 12, 31, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(
     microseconds=1
 )

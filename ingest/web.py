@@ -78,7 +78,7 @@ class Web:
     @property
     def host(self) -> str:
         """Host and path without scheme and credentials: names the server in cursors."""
-        return re.sub(r"^[a-z]+://([^@/]*@)?", "", self.url)
+        return host_of(self.url)
 
     def ask(
         self,
@@ -164,6 +164,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if reset and reset.isdigit():
         return max(int(reset) - time.time(), 0.0)
     return None
+
+
+def host_of(url: str) -> str:
+    """A URL without scheme, credentials and closing slash."""
+    return re.sub(r"^[a-z]+://([^@/]*@)?", "", url.rstrip("/"))
 
 
 def is_url(target: str) -> bool:

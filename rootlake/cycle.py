@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -58,15 +58,20 @@ def cycle(
     lake: Lake,
     flags: Sequence[str],
     say: Callable[[str], None] | None = None,
+    *,
+    pull: bool = True,
 ) -> Cycle:
-    """Run once. `flags` are the global options of the command line, for the processes."""
+    """Run once; without `pull` only what follows the sources. `flags` are the global options of
+    the command line, for the processes."""
     done = Cycle()
     tell = say or (lambda _text: None)
     with lake.lock("rootlake run"):
-        with ThreadPoolExecutor(config.run.parallel) as threads:
-            for one in threads.map(lambda source: _pull(source, config, flags), config.sources):
-                tell(f"ingest {one.name}")
-                done.sources.append(one)
+        if pull:
+            with ThreadPoolExecutor(config.run.parallel) as threads:
+                waiting = [threads.submit(_pull, one, config, flags) for one in config.sources]
+                for count, one in enumerate(as_completed(waiting), 1):
+                    tell(f"{count} of {len(waiting)} sources, {one.result().name} last")
+                done.sources = [one.result() for one in waiting]
         done.failed += [f"ingest {one.name}" for one in done.sources if one.error]
         if lake.exists():
             _follow(config, lake, done, tell)
@@ -97,7 +102,7 @@ def _pull(source: Source, config: Config, flags: Sequence[str]) -> Pulled:
 def _follow(config: Config, lake: Lake, done: Cycle, tell: Callable[[str], None]) -> None:
     """What follows the pulls: how fresh each source is, then the steps asked for."""
     now = datetime.now(UTC)
-    for one, source in zip(done.sources, config.sources, strict=True):
+    for one, source in zip(done.sources, config.sources, strict=bool(done.sources)):
         newest = _newest(lake, source)
         one.lag = None if newest is None else (now - newest).total_seconds()
         one.silent = one.lag is not None and one.lag > source.silent * 3600
@@ -112,7 +117,10 @@ def _follow(config: Config, lake: Lake, done: Cycle, tell: Callable[[str], None]
 
 
 def _newest(lake: Lake, source: Source) -> datetime | None:
-    """The newest event of a kind of source; None where it has none, or has no table of events."""
+    """The newest event of a source; None where it has none, or has no table of events.
+
+    A server is told by its host in the batches' names; files of one kind count together.
+    """
     table = _TABLES.get(source.kind)
     if table is None:
         return None
@@ -124,12 +132,23 @@ def _newest(lake: Lake, source: Source) -> datetime | None:
     days = [day for day in lake.days(table) if day.year > 1970]
     found = (
         lake.scan(table)
-        .filter(pl.col("source") == source.kind, pl.col("date").is_in(days[-3:]))
+        .filter(
+            pl.col("source") == source.kind,
+            pl.col("date").is_in(days[-3:]),
+            pl.col("batch").str.starts_with(_host(source.target)),
+        )
         .select(time_of.max())
         .collect()
         .item()
     )
     return None if found is None else datetime.fromtimestamp(found / 1e6, UTC)
+
+
+def _host(target: str) -> str:
+    """What the batches of a server's rows begin with; nothing for files."""
+    from ingest.web import host_of, is_url
+
+    return host_of(target) if is_url(target) else ""
 
 
 def _repair(lake: Lake) -> dict[str, Any]:

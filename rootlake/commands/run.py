@@ -23,6 +23,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--migrate", action="store_true", help="bring tables of an older rootlake up to date first"
     )
+    parser.add_argument(
+        "--no-ingest",
+        action="store_true",
+        help="pull nothing: only what follows (each source is a job of its own)",
+    )
 
 
 def run(context: Context) -> int:
@@ -33,7 +38,7 @@ def run(context: Context) -> int:
     from rootlake.cycle import cycle, openmetrics
 
     config, given = context.config, context.arguments
-    if not config.sources:
+    if not config.sources and not given.no_ingest:
         raise UserError("no source is configured; `rootlake init --add KIND=TARGET` adds one.")
     steps = pending(context.lake)
     for step in steps:
@@ -50,7 +55,7 @@ def run(context: Context) -> int:
         for word in (f"--{name}", getattr(given, name))
     ]
     with context.progress("run") as say:
-        done = cycle(config, context.lake, flags, say)
+        done = cycle(config, context.lake, flags, say, pull=not given.no_ingest)
     if config.run.metrics:
         _put(Path(config.run.metrics), openmetrics(done, datetime.now(UTC)))
     if context.json:

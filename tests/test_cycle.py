@@ -1,0 +1,177 @@
+"""`rootlake run`: one cycle over all configured sources, whatever becomes of each of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lake import Lake, UserError
+from lake.migrate import Step, migrate, pending
+from lake.store import FORMAT_KEY
+from rootlake.config import load
+
+from .conftest import ROOT, rootlake
+from .test_land import traces
+
+DEPLOY = ROOT / "deploy"
+
+
+def settings(folder: Path, *sources: str, run: str = "") -> Path:
+    file = folder / "rootlake.toml"
+    whole = "".join(f"\n[[sources]]\n{one}\n" for one in sources)
+    file.write_text(f'lake = "lake"\n[run]\nmetrics = "own.om"\n{run}\n{whole}')
+    return file
+
+
+def ran(file: Path, *words: str) -> tuple[int, dict[str, Any]]:
+    done = rootlake("--config", file, "--json", "run", *words)
+    assert "Traceback" not in done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_cycle_pulls_repairs_and_detects_and_a_second_changes_nothing(tmp_path: Path) -> None:
+    traces(tmp_path / "traces", files=2, spans=40)
+    file = settings(tmp_path, 'kind = "jaeger"\ntarget = "traces"')
+    code, first = ran(file)
+    assert (code, first["sources"][0]["counts"]["rows"], first["failed"]) == (0, 80, [])
+    assert list(first["steps"]) == ["repair", "detect", "diagnose"]
+    versions = Lake(tmp_path / "lake").versions("raw_spans", "spans", "red", "repairs")
+    code, again = ran(file)
+    assert (code, again["sources"][0]["counts"]["rows"]) == (0, 0)
+    assert Lake(tmp_path / "lake").versions(*versions) == versions
+
+
+def test_one_source_that_fails_stops_no_other_and_is_named(tmp_path: Path) -> None:
+    traces(tmp_path / "traces", files=1, spans=40)
+    file = settings(
+        tmp_path,
+        'kind = "prometheus"\nname = "prod"\ntarget = "http://127.0.0.1:9"\nattempts = 1',
+        'kind = "jaeger"\ntarget = "traces"',
+    )
+    code, done = ran(file)
+    assert (code, done["failed"]) == (1, ["ingest prod"])
+    assert "no Prometheus server answers" in done["sources"][0]["error"]
+    assert done["sources"][1]["counts"]["rows"] == 40
+    own = (tmp_path / "own.om").read_text()
+    assert 'rootlake_source_up{source="prod",kind="prometheus"} 0' in own
+    assert 'rootlake_source_rows{source="jaeger",kind="jaeger"} 40' in own
+    assert own.endswith("# EOF\n")
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+def test_its_own_metrics_are_sound(tmp_path: Path) -> None:
+    traces(tmp_path / "traces", files=1, spans=4)
+    ran(settings(tmp_path, 'kind = "jaeger"\ntarget = "traces"'))
+    text = (tmp_path / "own.om").read_text().replace("# EOF\n", "")
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_source_fallen_silent_is_said(tmp_path: Path) -> None:
+    traces(tmp_path / "traces", files=1, spans=4)
+    file = settings(tmp_path, 'kind = "jaeger"\ntarget = "traces"\nsilent = 1')
+    done = rootlake("--config", file, "--strict", "run")
+    assert done.returncode == 3
+    assert re.search(r"newest \d+ d ago  SILENT", done.stdout)
+
+
+def test_a_second_cycle_beside_the_first_stops_with_a_message(tmp_path: Path) -> None:
+    traces(tmp_path / "traces", files=1, spans=4)
+    file = settings(tmp_path, 'kind = "jaeger"\ntarget = "traces"')
+    ran(file)
+    with Lake(tmp_path / "lake").lock("rootlake run"):
+        done = rootlake("--config", file, "run")
+    assert done.returncode == 1
+    assert "another rootlake run is running" in done.stderr
+
+
+def test_a_source_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    traces(tmp_path / "traces", files=1, spans=4)
+    file = settings(tmp_path, 'kind = "jaeger"\ntarget = "traces"', run="timeout = 0.01")
+    code, done = ran(file)
+    assert code == 1
+    assert "took longer than 0.01 s" in done["sources"][0]["error"]
+
+
+def test_what_follows_runs_without_a_pull(tmp_path: Path) -> None:
+    traces(tmp_path / "traces", files=1, spans=4)
+    file = settings(tmp_path, 'kind = "jaeger"\ntarget = "traces"')
+    assert rootlake("--config", file, "ingest", "jaeger").returncode == 0
+    code, done = ran(file, "--no-ingest")
+    assert (code, done["sources"]) == (0, [])
+    assert done["steps"]["repair"]["days"] == 1
+
+
+def test_init_writes_a_commented_file_and_tries_each_source(tmp_path: Path) -> None:
+    traces(tmp_path / "traces", files=1, spans=4)
+    file = tmp_path / "rootlake.toml"
+    done = rootlake("--config", file, "init", "--add", f"jaeger={tmp_path / 'traces'}")
+    assert done.returncode == 0
+    assert "jaeger: readable:" in done.stdout
+    assert load(str(file)).sources[0].kind == "jaeger"
+    before = file.read_text()
+    done = rootlake("--config", file, "init", "--add", "prometheus=http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "failed prometheus: no Prometheus server answers" in done.stdout
+    assert file.read_text().startswith(before)
+    assert not (tmp_path / "lake").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[run]\nparallel = 0", "run.parallel = 0: input should be greater than or equal to 1"),
+        ("[run]\nsteps = ['fly']", "run.steps.0 = 'fly': input should be 'repair'"),
+        ("[[sources]]\nkind = 'jaeger'", "sources.0.target"),
+        ("lakes = 'x'", "there is no setting 'lakes'"),
+        ("lake = ", "is not TOML"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    (tmp_path / "rootlake.toml").write_text(text)
+    with pytest.raises(UserError, match=re.escape(says)):
+        load(str(tmp_path / "rootlake.toml"))
+
+
+def test_an_older_lake_is_migrated_step_by_step_only_when_asked(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake").create()
+    told: list[int] = []
+    steps = [
+        Step(2, "second", lambda _lake: told.append(2)),
+        Step(1, "first", lambda _lake: told.append(1)),
+    ]
+    for name in ("spans", "cases"):
+        lake.open(name).alter.set_table_properties({FORMAT_KEY: "0"}, raise_if_not_exists=False)
+    assert [step.target for step in pending(lake, steps[1:])] == [1]
+    migrate(lake, steps[1:])
+    assert told == [1]
+    assert not pending(lake, steps[1:])
+
+
+def test_the_cron_job_is_whole_and_its_settings_load() -> None:
+    assert load(str(DEPLOY / "kubernetes" / "rootlake.toml")).sources
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is not installed: the kustomization is not built")
+    command = ["kubectl", "kustomize", str(DEPLOY / "kubernetes")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for text in ("kind: CronJob", "concurrencyPolicy: Forbid", "ROOTLAKE_SALT", "kind = "):
+        assert text in done.stdout
+
+
+def test_the_airflow_example_calls_what_there_is() -> None:
+    text = (DEPLOY / "airflow" / "rootlake_dag.py").read_text()
+    compile(text, "rootlake_dag.py", "exec")
+    assert rootlake("run", "--help").stdout.count("--no-ingest")
+    unit = (DEPLOY / "systemd" / "rootlake.service").read_text()
+    assert "rootlake --config /etc/rootlake/rootlake.toml run" in unit
