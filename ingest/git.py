@@ -30,6 +30,7 @@ class Git(Source):
 
     name = "git"
     about = "changes: the commits and tags of a clone, a bare repository or a bundle"
+    windowed = True
 
     def read(self, window: Window) -> Iterator[Piece]:
         """The new commits of the window, or all, oldest first."""

@@ -43,6 +43,7 @@ class K8s(Source):
     name = "k8s"
     about = "changes: Kubernetes objects and events, as the API lists them"
     options = K8sOptions
+    windowed = False  # a cluster lists what it holds now
 
     def read(self, _window: Window) -> Iterator[Piece]:
         """Pieces of `changes`."""

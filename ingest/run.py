@@ -12,7 +12,7 @@ from typing import Any
 from ingest.land import Landed, land
 from ingest.source import Source, made
 from ingest.window import Window
-from lake import Lake
+from lake import Lake, UsageError
 
 Progress = Callable[[Landed, str], None]
 
@@ -50,6 +50,11 @@ def pull(
     The lake is made when the first piece of input has been read, so a wrong path leaves none. One
     pull of a source at a time: a second one waits up to `wait` seconds, then raises UserError.
     """
+    if (since or until) and not source.windowed:
+        raise UsageError(
+            f"{source.name} reads {source.given.target} whole: --since and --until are for servers"
+            " and repositories."
+        )
     name = f"{source.name} {source.given.target}"
     if lake.exists():
         lake.require()

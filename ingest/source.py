@@ -50,6 +50,11 @@ class Source(ABC):
     def __init__(self, options: Any) -> None:
         self.given = options
 
+    @property
+    def windowed(self) -> bool:
+        """Whether it can read a window of time; files are read whole."""
+        return "://" in self.given.target
+
     @abstractmethod
     def read(self, window: Window) -> Iterator[Piece]:
         """Pieces of what the window asks for, in the order they are to land."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -28,6 +29,7 @@ COMMANDS = (
     "sources",
     "init",
     "run",
+    "cardinality",
 )
 LOOK = 3  # exit code with --strict: done, but something needs a look
 _TOP = """An observability lakehouse that keeps its own data right, and finds the root cause.
@@ -42,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code: 0 done, 1 failed, 2 wrong usage, 3 needs a look."""
     arguments = parser().parse_args(argv)
     try:
+        signal.signal(signal.SIGTERM, _stopped)
         return int(arguments.run(Context(arguments)))
     except UserError as error:
         print(f"rootlake: {error}", file=sys.stderr)
@@ -52,6 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _stopped(_number: int, _frame: object) -> NoReturn:
+    """A request to end (systemd, Kubernetes) is handled as Ctrl-C is."""
+    raise KeyboardInterrupt
 
 
 class _Parser(argparse.ArgumentParser):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -67,34 +68,72 @@ def cycle(
     tell = say or (lambda _text: None)
     with lake.lock("rootlake run"):
         if pull:
-            with ThreadPoolExecutor(config.run.parallel) as threads:
-                waiting = [threads.submit(_pull, one, config, flags) for one in config.sources]
-                for count, one in enumerate(as_completed(waiting), 1):
-                    tell(f"{count} of {len(waiting)} sources, {one.result().name} last")
-                done.sources = [one.result() for one in waiting]
+            done.sources = _pull_all(config, flags, tell)
         done.failed += [f"ingest {one.name}" for one in done.sources if one.error]
         if lake.exists():
             _follow(config, lake, done, tell)
     return done
 
 
-def _pull(source: Source, config: Config, flags: Sequence[str]) -> Pulled:
+def _pull_all(config: Config, flags: Sequence[str], tell: Callable[[str], None]) -> list[Pulled]:
+    """Every source, side by side; those of one server one after the other, to spare it.
+
+    When this process is told to stop, so are the pulls; what they landed stays.
+    """
+    servers: dict[str, list[Source]] = {}
+    for source in config.sources:
+        servers.setdefault(_server(source), []).append(source)
+    running, pulled = set[subprocess.Popen[str]](), dict[str, Pulled]()
+    stopped = threading.Event()
+
+    def pull(sources: Sequence[Source]) -> None:
+        for source in sources:
+            if not stopped.is_set():
+                pulled[source.called] = _pull(source, config, flags, running)
+                tell(f"{len(pulled)} of {len(config.sources)} sources, {source.called} last")
+
+    with ThreadPoolExecutor(config.run.parallel) as threads:
+        try:
+            waiting = [threads.submit(pull, group) for group in servers.values()]
+            for one in as_completed(waiting):
+                one.result()
+        except BaseException:
+            stopped.set()
+            for process in tuple(running):
+                process.terminate()
+            threads.shutdown(cancel_futures=True)
+            raise
+    return [pulled[source.called] for source in config.sources]
+
+
+def _server(source: Source) -> str:
+    """What names a source's server; a source of files is one of its own."""
+    return _host(source.target).partition("/")[0] or f"source {source.called}"
+
+
+def _pull(
+    source: Source, config: Config, flags: Sequence[str], running: set[subprocess.Popen[str]]
+) -> Pulled:
     """One source, in a process that is killed when its time is over."""
     command = [sys.executable, "-m", "rootlake.cli", *flags, "--json", "ingest", source.called]
     began = time.monotonic()
     out = Pulled(source.called, source.kind)
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=config.run.timeout, check=False
-        )
-    except subprocess.TimeoutExpired:
-        out.error = f"it took longer than {config.run.timeout:g} s; what had landed stays"
-    else:
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            out.error = lines[-1].removeprefix("rootlake: ")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        running.add(process)
+        try:
+            answer, words = process.communicate(timeout=config.run.timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out.error = f"it took longer than {config.run.timeout:g} s; what had landed stays"
         else:
-            out.counts = json.loads(done.stdout)
+            if process.returncode:
+                lines = words.strip().splitlines() or [f"exit code {process.returncode}"]
+                out.error = lines[-1].removeprefix("rootlake: ")
+            else:
+                out.counts = json.loads(answer)
+        finally:
+            running.discard(process)
     out.seconds = time.monotonic() - began
     return out
 

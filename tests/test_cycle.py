@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,33 @@ def test_a_source_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     code, done = ran(file)
     assert code == 1
     assert "took longer than 0.01 s" in done["sources"][0]["error"]
+
+
+def test_a_cycle_told_to_stop_stops_its_pulls(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        source = f'kind = "jaeger"\ntarget = "http://127.0.0.1:{port}"\ntimeout = 60'
+        file = settings(tmp_path, source)
+        command = [sys.executable, "-m", "rootlake.cli", "--config", str(file), "run"]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as cycle:
+            peer, _ = silent.accept()  # its pull has asked the server, which never answers
+            cycle.terminate()
+            assert cycle.stderr is not None
+            assert "interrupted; what landed stays" in cycle.stderr.read()
+        assert cycle.returncode == 130
+        with peer:
+            peer.settimeout(20)
+            while peer.recv(4096):
+                pass  # until the pull is gone
+
+
+def test_a_window_of_a_file_is_refused(tmp_path: Path) -> None:
+    traces(tmp_path / "traces", files=1, spans=4)
+    done = rootlake(
+        "--lake", tmp_path / "lake", "ingest", "jaeger", tmp_path / "traces", "--since=2h"
+    )
+    assert done.returncode == 2
+    assert "--since and --until are for servers" in done.stderr
 
 
 def test_what_follows_runs_without_a_pull(tmp_path: Path) -> None:

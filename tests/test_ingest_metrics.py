@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from ingest import openmetrics, remote_read
 from ingest.batch import Place
+from ingest.cardinality import metrics
 from ingest.run import ingest
 from lake import Lake, UserError
 
+from .conftest import rootlake
 from .servers import prometheus
 
 TEXT = """# HELP requests Requests, all of them.
@@ -164,3 +166,27 @@ def test_a_series_seen_again_is_widened_not_doubled(tmp_path: Path) -> None:
     assert series.height == 1
     assert (series["last_seen"] - series["first_seen"]).dt.total_seconds().to_list() == [60]
     assert lake.scan("samples").select(pl.len()).collect().item() == 0
+
+
+def test_the_dearest_metrics_and_labels_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "a.om"
+    lines = [f'requests_total{{path="/{n}",job="shop"}} {n} 1741701600\n' for n in range(9)]
+    head = "# TYPE requests counter\n# TYPE up gauge\n"
+    file.write_text(head + "".join(lines) + 'up{job="shop"} 1 1741701600\n# EOF\n')
+    lake = Lake(tmp_path / "lake")
+    ingest(lake, "prometheus", file)
+    first, second = metrics(lake).to_dicts()
+    assert first == {
+        "metric": "requests_total",
+        "type": "counter",
+        "series": 9,
+        "samples": 9,
+        "share": 0.9,
+        "left_out": 0,
+        "label": "path",
+        "values": 9,
+    }
+    assert second["metric"] == "up"
+    shown = rootlake("--lake", lake.root, "cardinality", "--top", "1").stdout
+    assert "90.0%" in shown
+    assert "1 metrics not shown" in shown

@@ -6,7 +6,7 @@ retried alone. Sources are those of rootlake.toml, by name.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from airflow.decorators import dag
 from airflow.operators.bash import BashOperator
@@ -18,7 +18,7 @@ SOURCES = ("prometheus", "jaeger", "sentry", "k8s")
 @dag(
     dag_id="rootlake",
     schedule="*/5 * * * *",
-    start_date=datetime(2025, 1, 1),
+    start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,  # a pull goes on from its cursor, however long ago that was
     max_active_runs=1,
     default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
