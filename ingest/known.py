@@ -8,6 +8,7 @@ a row that the source itself holds twice stays twice, and is quality's to merge.
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import polars as pl
 
@@ -45,9 +46,7 @@ def _unknown_rows(lake: Lake, piece: Piece, rows: pl.DataFrame) -> pl.DataFrame:
         lake.scan(piece.table)
         .filter(
             pl.col("source") == piece.source,
-            (pl.col("batch") == piece.stream)
-            | pl.col("batch").str.starts_with(f"{piece.stream}.")
-            | pl.col("batch").str.starts_with(f"{piece.stream}/"),
+            pl.col("batch").str.contains(rf"^{re.escape(piece.stream or '')}(/|\.\d+$)"),
             (pl.col(time) >= low) & (pl.col(time) <= high) | pl.col(time).is_null(),
         )
         .select(columns)
