@@ -58,7 +58,8 @@ class Piece:
     origin   where it came from, for messages
     parts    of a big piece, instead of `read`: functions that can be sent to another process, each
              decoding a part of it; they land together
-    stream   of a live source: the flow it is a part of; `number` is then the cursor it leads to
+    stream   of a live source: the server (or flow) whose earlier rows are not written again;
+             `number` is then the cursor it leads to
     after    the cursor it goes on from (-1: none yet); it lands only if that still holds
     again    whether it may hold what the stream delivered before (`ingest.known`)
     bounds   of a live source: low ≤ event time < high

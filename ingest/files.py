@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,9 +35,19 @@ def files(target: str, *suffixes: str) -> list[Path]:
 
 def content(path: Path) -> bytes:
     """A file's bytes, unzipped. Raises UserError for a cut or unreadable file."""
+    return moving(path)[0]
+
+
+def moving(path: Path) -> tuple[bytes, float]:
+    """A file's bytes, unzipped, and for how many seconds it had not been written to.
+
+    Raises UserError for a cut or unreadable file.
+    """
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        with path.open("rb") as file:
+            data = file.read()
+            age = time.time() - os.fstat(file.fileno()).st_mtime
+        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data), age
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(
             f"{path} is a damaged or cut gzip file ({error}); fetch it again."
@@ -46,7 +58,7 @@ def content(path: Path) -> bytes:
 
 def shares(paths: Sequence[Path]) -> Iterator[tuple[Path, float]]:
     """Every file with the share of all their bytes that is read once it is."""
-    sizes = [path.stat().st_size for path in paths]
+    sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
     whole, read = sum(sizes) or 1, 0
     for path, size in zip(paths, sizes, strict=True):
         read += size
@@ -60,8 +72,9 @@ def contents(target: str, *suffixes: str) -> Iterator[tuple[Path, bytes]]:
 
 
 def text(path: Path, data: bytes) -> str:
-    """The bytes as UTF-8. Raises UserError for a file that is not text."""
+    """The bytes as UTF-8, without a byte order mark. Raises UserError for a file that is not
+    text."""
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error.reason} at {error.start}.") from error

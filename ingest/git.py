@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,9 @@ from lake import UserError
 
 COMMITS = 500  # of one piece
 DIFF_LIMIT = 200_000  # characters of one commit's diff; what is cut is said in the text
-_FORMAT = "%x1e%H%x1f%an <%ae>%x1f%cI%x1f%D%x1f%B%x1f"
+_PLAIN = ("log.showSignature=false", "diff.noprefix=false", "diff.mnemonicPrefix=false")
+_FILE = re.compile(r'^diff --git (?:a/(.+) b/\1|(?:a/|"a/).+? (?:b/(.+)|"b/(.+)"))$', re.MULTILINE)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 _FOLDERS = {"services", "apps", "cmd", "packages", "components", "deploy", "charts"}
 
 
@@ -75,38 +78,48 @@ def _new(repository: Path, window: Window) -> list[str]:
 
 
 def _read(repository: Path, commits: Sequence[str], target: Path) -> Batch:
-    command = ["-C", str(repository), "log", "--no-walk=unsorted", f"--format={_FORMAT}", "--stdin"]
-    command += ["--patch", "--no-color", "--no-ext-diff", "--find-renames"]
-    return decode(_git(command, target, "\n".join(commits)))
+    mark = secrets.token_hex(16)  # what no message and no diff can hold
+    form = mark + "%H{0}%an <%ae>{0}%cI{0}%D{0}%B{0}".format(f"%x00{mark}")
+    command = [word for one in _PLAIN for word in ("-c", one)]
+    command += ["-C", str(repository), "log", "--no-walk=unsorted", f"--format={form}", "--stdin"]
+    command += ["--patch", "--no-color", "--no-ext-diff", "--no-textconv", "--find-renames"]
+    return decode(_git(command, target, "\n".join(commits)), mark)
 
 
 def _git(words: list[str], place: Path, text: str = "") -> str:
     try:
         done = subprocess.run(
-            ["git", *words],
+            ["git", "-c", "core.quotePath=false", *words],
             capture_output=True,
-            text=True,
-            input=text,
-            encoding="utf-8",
-            errors="replace",
+            input=text.encode(),
         )
     except FileNotFoundError:
         raise UserError("git is not installed; `ingest git` runs it.") from None
     if done.returncode:
-        why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        told = done.stderr.decode(errors="replace").strip()
+        why = (told.splitlines() or ["no reason given"])[-1]
         raise UserError(f"{place} is not a git repository or bundle: {why}")
-    return done.stdout
+    return done.stdout.decode(errors="replace")
 
 
-def decode(log: str) -> Batch:
-    """The commits in the output of one `git log`, oldest first."""
-    return batch([_commit(text) for text in log.split("\x1e")[1:]])
+def decode(log: str, mark: str) -> Batch:
+    """The commits in the output of one `git log`, in its order; `mark` tells its fields apart."""
+    fields = log.split(f"\0{mark}")
+    found = [
+        (
+            fields[at].rpartition(mark)[2],
+            *fields[at + 1 : at + 5],
+            fields[at + 5].partition(mark)[0],
+        )
+        for at in range(0, len(fields) - 1, 5)
+    ]
+    return batch([_commit(one) for one in found])
 
 
-def _commit(text: str) -> dict[str, object]:
-    sha, author, when, names, message, diff = text.split("\x1f", 5)
+def _commit(fields: Sequence[str]) -> dict[str, object]:
+    sha, author, when, names, message, diff = fields
     diff = diff.strip("\n")
-    touched = re.findall(r"^diff --git a/.+? b/(.+)$", diff, re.MULTILINE)
+    touched = [_path(*one.groups()) for one in _FILE.finditer(diff)]
     return {
         "ts": datetime.fromisoformat(when).astimezone(UTC),
         "kind": "commit",
@@ -118,6 +131,11 @@ def _commit(text: str) -> dict[str, object]:
         "diff": _limited(diff),
         "after": ", ".join(re.findall(r"tag: ([^,]+)", names)) or None,
     }
+
+
+def _path(same: str | None, new: str | None, quoted: str | None) -> str:
+    """A path as it is called; git quotes those with quotes and line breaks in them."""
+    return same or new or re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), quoted or "")
 
 
 def service_of(paths: list[str]) -> str | None:

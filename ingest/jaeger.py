@@ -21,10 +21,11 @@ from pydantic import Field
 from ingest import chunks, files, jaeger_json, otlp
 from ingest.batch import Batch, Piece, Place, content_id
 from ingest.source import Source
-from ingest.web import Damaged, Overloaded, Refused, Web, WebOptions, is_url
+from ingest.web import Damaged, Overloaded, Refused, Web, WebOptions, as_json, is_url, server_of
 from ingest.window import Step, Stream, Stretch, Window, micros
 from lake import UserError
 
+_LIMITS = {10, 20, 25, 50, 100, 200, 250, 500, 1000, 1500, 2000, 5000, 10_000}  # as servers have
 TICK = timedelta(microseconds=1)
 _FIRST = timedelta(days=2)  # how far back a server is read that was never pulled
 
@@ -45,11 +46,17 @@ class Jaeger(Source):
     name = "jaeger"
     about = "traces: Jaeger's query API, files of its JSON, or OTLP JSON"
     options = JaegerOptions
+    selects = ("services",)
+
+    @property
+    def server(self) -> str | None:
+        """The server asked."""
+        return server_of(self.given)
 
     def read(self, window: Window) -> Iterator[Piece]:
         """Pieces of `raw_spans`."""
         if is_url(self.given.target):
-            yield from Server(self.given).pieces(window)
+            yield from Server(self.given).pieces(window, self.selection)
             return
         found = files.files(self.given.target, ".json", ".jsonl")
         for path, share in files.shares(found):
@@ -100,11 +107,15 @@ class Server:
         self.web = Web(given)
         self.step = Step(timedelta(seconds=given.window))
         self._version: str | None = None if given.api == "auto" else given.api
+        self.most = given.limit  # traces of one reply: less where the server turns out to cap it
+        self._honest = set[int]()
 
-    def pieces(self, window: Window) -> Iterator[Piece]:
+    def pieces(self, window: Window, selection: str) -> Iterator[Piece]:
         """One piece per stretch of time, all services in it."""
         services = self.services()
-        stream = Stream("raw_spans", "jaeger", self.web.host, self.web.url)
+        host = self.web.host
+        name = f"{host}/{selection}" if selection else host
+        stream = Stream("raw_spans", "jaeger", name, self.web.url, host)
         yield from window.pieces(
             stream,
             lambda stretch: self._pulled(stretch, services),
@@ -152,7 +163,8 @@ class Server:
                 seen |= traces
                 rows = batch.rows
                 if len(new) < len(traces):
-                    mine = pl.col("trace_id").is_in(list(new)) | pl.col("trace_id").is_null()
+                    nameless = pl.col("trace_id").fill_null("") == ""
+                    mine = pl.col("trace_id").is_in(list(new)) | nameless
                     rows = rows.filter(mine)
                 records = rows.height + batch.rejected.height
                 parts.append(Batch(rows, records, batch.rejected))
@@ -170,17 +182,32 @@ class Server:
             for half in stretch.halves():
                 yield from self._complete(half, service)
             return
-        if traces < self.given.limit:
+        if traces < self.most and not self._looks_capped(stretch, service, traces):
             yield batch
             return
         if stretch.length <= TICK:
             raise UserError(
                 f"{self.web.url}: {traces} traces of {service} began within a microsecond, as many"
-                f" as a reply may hold; raise `limit` above {self.given.limit}. Nothing of this"
+                f" as a reply may hold; raise `limit` above {self.most}. Nothing of this"
                 " window was written."
             )
         for half in stretch.halves():
             yield from self._complete(half, service)
+
+    def _looks_capped(self, stretch: Stretch, service: str, traces: int) -> bool:
+        """Whether the server gives fewer traces than asked for (Tempo: 20; a limit of its own).
+
+        A reply of just as many as a usual limit is held against its halves, once for each number.
+        """
+        if traces not in _LIMITS or traces in self._honest or stretch.length <= TICK * 2:
+            return False
+        one, other = (self._asked(half, service) for half in stretch.halves())
+        found = pl.concat([one[0].rows["trace_id"], other[0].rows["trace_id"]]).n_unique()
+        if found > traces:
+            self.most = min(self.most, traces)
+            return True
+        self._honest.add(traces)
+        return False
 
     def _asked(self, stretch: Stretch, service: str) -> tuple[Batch, int]:
         """One reply and how many traces it holds; microseconds on both ends are included."""
@@ -190,26 +217,34 @@ class Server:
                 "query.service_name": service,
                 "query.start_time_min": _stamp(stretch.low),
                 "query.start_time_max": _stamp(last),
-                "query.num_traces": self.given.limit,
-                "query.search_depth": self.given.limit,
+                "query.num_traces": self.most,
+                "query.search_depth": self.most,
+                "query.raw_traces": "true",
             }
             decode = self._otlp
-            return self.web.ask("GET", "/api/v3/traces", decode, params=wanted)
+            try:
+                return self.web.ask("GET", "/api/v3/traces", decode, params=wanted)
+            except Refused as error:
+                if error.status == 404:  # how Jaeger says that there are none
+                    return joined([]), 0
+                raise
         asked: dict[str, Any] = {
             "service": service,
             "start": micros(stretch.low),
             "end": micros(last),
-            "limit": self.given.limit,
+            "limit": self.most,
+            "raw": "true",  # as stored: the server's own adjustments of clocks left out
         }
         return self.web.ask("GET", "/api/traces", self._jaeger, params=asked)
 
     def _jaeger(self, reply: requests.Response) -> tuple[Batch, int]:
-        return decoded(jaeger_json.decode, reply, self.given, self.web.url)
+        return decoded(jaeger_json.decode_counted, reply, self.given, self.web.url)
 
     def _otlp(self, reply: requests.Response) -> tuple[Batch, int]:
-        if reply.content.strip() in (b"", b"{}", b'{"result":{}}'):
+        if b'"spans"' not in reply.content and b'"error"' not in reply.content:
+            as_json(reply)
             return joined([]), 0
-        return decoded(otlp.decode, reply, self.given, self.web.url)
+        return decoded(_otlp_counted, reply, self.given, self.web.url)
 
 
 def decoded(
@@ -217,10 +252,16 @@ def decoded(
 ) -> tuple[Batch, int]:
     """A reply's spans and how many traces they are of; Damaged, to be asked again, if cut."""
     try:
-        batch: Batch = decode(reply.content, given.place, origin)
+        found: tuple[Batch, int] = decode(reply.content, given.place, origin)
     except UserError as error:
         raise Damaged(str(error)) from error
-    return batch, batch.rows["trace_id"].n_unique()
+    return found
+
+
+def _otlp_counted(content: bytes, place: Place, origin: str) -> tuple[Batch, int]:
+    """The spans of a reply, and how many traces they are of; one for each that was refused."""
+    batch = otlp.decode(content, place, origin)
+    return batch, batch.rows["trace_id"].n_unique() + batch.rejected.height
 
 
 def joined(parts: Sequence[Batch]) -> Batch:

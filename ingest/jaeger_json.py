@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import polars as pl
 
-from ingest.batch import Batch, Place
+from ingest.batch import REJECTED, Batch, Place
 from ingest.chunks import Part
 from ingest.spans import Origin, frame, origin_of
 from lake import UserError
 
 Raw = msgspec.Raw
+Long = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 _EMPTY = Raw(b"")
 TRACE = re.compile(rb'\{\s*"traceID"\s*:\s*"[^"]*"\s*,\s*"spans"\s*:')
 
@@ -44,8 +45,8 @@ class Span(
     span: str = ""
     operation: str = ""
     references: list[Reference] | None = None
-    start: int | None = None
-    duration: int | None = None
+    start: Long | None = None
+    duration: Long | None = None
     tags: Raw = _EMPTY
     logs: Raw = _EMPTY
     process: str = ""
@@ -64,15 +65,24 @@ class Trace(msgspec.Struct):
 
 class Reply(msgspec.Struct):
     data: list[Trace]
+    errors: Any = None
 
 
 class _RawTrace(msgspec.Struct):
     spans: list[Raw]
-    processes: dict[str, Process] = {}
+    processes: dict[str, Raw] = {}
 
 
 class _RawReply(msgspec.Struct):
-    data: list[_RawTrace]
+    data: list[Raw]
+    errors: Any = None
+
+
+class _Found(NamedTuple):
+    """How many traces a reply held, and the errors it told of."""
+
+    traces: int
+    errors: Any
 
 
 def decode_part(part: Part, *, first: bool, last: bool, place: Place, origin: str) -> Batch:
@@ -85,47 +95,86 @@ def decode_part(part: Part, *, first: bool, last: bool, place: Place, origin: st
 def decode(content: bytes, place: Place, origin: str) -> Batch:
     """The spans of one reply.
 
-    A span that is no span (a field of the wrong type) is refused whole, the others stay.
+    A span that is no span (a field of the wrong type) is refused whole, the others stay; so is a
+    trace that is none.
     Raises UserError for what is not Jaeger's JSON, or is cut.
     """
+    return _decoded(content, place, origin)[0]
+
+
+def decode_counted(content: bytes, place: Place, origin: str) -> tuple[Batch, int]:
+    """The spans of one reply, and how many traces it held, sound or not.
+
+    Raises UserError also for a reply that tells of errors: it is not whole.
+    """
+    batch, found = _decoded(content, place, origin)
+    if found.errors:
+        raise UserError(f"{origin} tells of errors: {str(found.errors)[:200]}.")
+    return batch, found.traces
+
+
+def _decoded(content: bytes, place: Place, origin: str) -> tuple[Batch, _Found]:
+    refused: list[tuple[str, str]] = []
     try:
         reply = msgspec.json.Decoder(Reply).decode(content)
-        refused: list[tuple[str, str]] = []
-    except msgspec.ValidationError:
-        reply, refused = _one_by_one(content, origin)
-    except msgspec.DecodeError as error:
+        rows, traces = _frame(reply.data, place), len(reply.data)
+        errors = reply.errors
+    except (msgspec.ValidationError, UnicodeDecodeError):
+        reply, refused, traces = _one_by_one(content, origin)
+        errors = reply.errors
+        rows = _frame(reply.data, place)
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UserError(f"{origin} is cut or not JSON: {error}.") from error
-    rows = _frame(reply.data, place)
-    rejected = pl.DataFrame(refused, schema=["reason", "raw_row"], orient="row")
-    rejected = rejected.cast(pl.String)
-    return Batch(rows, rows.height + rejected.height, rejected)
+    rejected = pl.DataFrame(refused, schema=REJECTED, orient="row")
+    return Batch(rows, rows.height + rejected.height, rejected), _Found(traces, errors)
 
 
-def _one_by_one(content: bytes, origin: str) -> tuple[Reply, list[tuple[str, str]]]:
-    """The slow way: for a reply in which some span has a field of the wrong type, and for a
+def _one_by_one(content: bytes, origin: str) -> tuple[Reply, list[tuple[str, str]], int]:
+    """The slow way: for a reply in which something has a field of the wrong type, and for a
     single trace without a reply around it."""
     alone = content.lstrip()[:200].find(b'"data"') < 0 and b'"spans"' in content
     try:
         if alone:
-            found = _RawReply([msgspec.json.decode(content, type=_RawTrace)])
+            found = _RawReply([Raw(content)])
+            msgspec.json.decode(content, type=_RawTrace)
         else:
             found = msgspec.json.decode(content, type=_RawReply)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(
             f"{origin} is not a reply of Jaeger's query API ({error});"
             ' rootlake reads {"data": [trace, …]} and OTLP JSON.'
         ) from error
-    decoder = msgspec.json.Decoder(Span)
-    traces, refused = [], []
-    for trace in found.data:
-        spans = []
-        for raw in trace.spans:
-            try:
-                spans.append(decoder.decode(raw))
-            except msgspec.ValidationError as error:
-                refused.append((str(error), bytes(raw).decode(errors="replace")))
-        traces.append(Trace(spans, trace.processes))
-    return Reply(traces), refused
+    traces: list[Trace] = []
+    refused: list[tuple[str, str]] = []
+    for raw in found.data:
+        try:
+            traces.append(_trace(msgspec.json.decode(raw, type=_RawTrace), refused))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            refused.append((f"not a trace: {error}", _shown(raw)))
+    return Reply(traces, found.errors), refused, len(found.data)
+
+
+def _trace(found: _RawTrace, refused: list[tuple[str, str]]) -> Trace:
+    """The sound spans of a trace; the others are added to `refused`."""
+    processes, spans = {}, []
+    for name, raw in found.processes.items():
+        try:
+            processes[name] = msgspec.json.decode(bytes(raw).decode(), type=Process)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue  # its spans are refused
+    for raw in found.spans:
+        try:
+            span = msgspec.json.decode(bytes(raw).decode(), type=Span)
+            if span.process in found.processes and span.process not in processes:
+                raise msgspec.ValidationError("its process cannot be read")
+            spans.append(span)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            refused.append((str(error), _shown(raw)))
+    return Trace(spans, processes)
+
+
+def _shown(raw: Raw) -> str:
+    return bytes(raw).decode(errors="backslashreplace")
 
 
 def _frame(traces: Sequence[Trace], place: Place) -> pl.DataFrame:

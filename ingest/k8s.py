@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import msgspec
 from pydantic import Field
 
 from ingest import files
-from ingest.batch import Piece, content_id
+from ingest.batch import Batch, Piece, content_id
 from ingest.k8s_objects import decode
-from ingest.source import Source
-from ingest.web import Web, WebOptions, is_url
-from ingest.window import Window
+from ingest.source import Source, without_credentials
+from ingest.web import Web, WebOptions, is_url, server_of
+from ingest.window import Window, micros
 from lake import UserError
 
 _LISTS = (
@@ -43,29 +44,46 @@ class K8s(Source):
     name = "k8s"
     about = "changes: Kubernetes objects and events, as the API lists them"
     options = K8sOptions
+    selects = ("namespaces",)
     windowed = False  # a cluster lists what it holds now
 
-    def read(self, _window: Window) -> Iterator[Piece]:
+    def read(self, window: Window) -> Iterator[Piece]:
         """Pieces of `changes`."""
         target = self.given.target
         if is_url(target) or target.partition(":")[0] == "cluster":
-            yield from self._cluster()
+            yield from self._cluster(window)
             return
         for path, content in files.contents(target, ".json"):
-            yield self._piece(content, str(path))
+            work = partial(decode, content, self.given.place, str(path))
+            name = content_id(content, self.given.cluster or "")
+            yield Piece("changes", "k8s", name, 1, work, str(path))
 
-    def _piece(self, content: bytes, origin: str) -> Piece:
-        work = partial(decode, content, self.given.place, origin)
-        identity = (self.given.cluster or "",)
-        return Piece("changes", "k8s", content_id(content, *identity), 1, work, origin)
-
-    def _cluster(self) -> Iterator[Piece]:
+    def _cluster(self, window: Window) -> Iterator[Piece]:
+        """One piece per list, each a stream of its own: listed whole, what is new lands."""
         list_of = self._client()
+        server = self.server or self.given.target
         for path, kind in _LISTS:
             for place in self._paths(path):
-                items = _all(list_of, place)
-                content = json.dumps({"kind": kind, "items": items}).encode()
-                yield self._piece(content, f"{self.given.target} {place}")
+                origin = f"{without_credentials(self.given.target)} {place}"
+                yield Piece(
+                    "changes",
+                    "k8s",
+                    f"{server}{place}",
+                    micros(window.now),
+                    partial(self._listed, list_of, place, kind),
+                    origin,
+                    stream=server,
+                    after=window.position("changes", f"k8s/{server}{place}"),
+                )
+
+    def _listed(self, list_of: Any, path: str, kind: str) -> Batch:
+        content = msgspec.json.encode({"kind": kind, "items": _all(list_of, path)})
+        return decode(content, self.given.place, path)
+
+    @property
+    def server(self) -> str | None:
+        """The server asked, where it is named."""
+        return server_of(self.given)
 
     def _paths(self, path: str) -> Iterator[str]:
         if not self.given.namespaces:

@@ -1,50 +1,94 @@
 """Kubernetes objects and events, as the API lists them, into `changes`.
 
-Reads recorded lists (`kubectl get … -o json`): events become 'k8s_event' (scaling: 'scale'),
-ReplicaSets 'deploy' with the images before and after, ConfigMaps 'config'.
+Reads lists (`kubectl get … -o json`, or a kind's own list): events become 'k8s_event' (scaling:
+'scale'), ReplicaSets and ControllerRevisions 'deploy' with the images before and after, ConfigMaps
+'config'. An object that cannot be read is refused whole.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
 import msgspec
+import polars as pl
 
-from ingest.batch import Batch, Place
-from ingest.changes import batch
+from ingest.batch import REJECTED, Batch, Place
+from ingest.changes import frame
 from ingest.log_lines import service_of
 from lake import UserError
 
 Object = dict[str, Any]
+_ROLLED = ("ReplicaSet", "ControllerRevision")  # a revision of a workload each
 
 
 def decode(content: bytes, place: Place, origin: str) -> Batch:
-    """The changes a list of objects tells of. Raises UserError for what is no such list."""
+    """The changes a list of objects tells of, each once. Raises UserError for what is no such
+    list, or holds objects that tell of no change."""
     try:
         found = msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UserError(f"{origin} is cut or not JSON: {error}.") from error
     if not isinstance(found, dict) or not str(found.get("kind", "")).endswith("List"):
         raise UserError(f"{origin} is no list of Kubernetes objects; `kubectl get … -o json`.")
-    kind = found["kind"].removesuffix("List")
-    items = [{"kind": kind, **item} for item in found.get("items") or []]
-    rows = _replica_sets(items) if kind == "ReplicaSet" else _each(items)
+    items = found.get("items") or []
+    if not isinstance(items, list):
+        raise UserError(f"{origin}: `items` is no list.")
+    kind = str(found["kind"]).removesuffix("List")
+    rows, refused = _read(items, kind)
+    if items and not rows and not refused and not _known(items, kind):
+        kinds = ", ".join((*_EACH, *_ROLLED))
+        raise UserError(f"{origin} holds no {kinds}; other objects tell of no change.")
     spot = {"cluster": place.cluster, "environment": place.environment}
-    return batch([{**spot, **row} for row in rows])
+    made = frame([{**spot, **row} for row in rows]).unique(maintain_order=True)
+    rejected = pl.DataFrame(refused, schema=REJECTED, orient="row")
+    return Batch(made, made.height + rejected.height, rejected)
 
 
-def _each(items: list[Object]) -> list[Object]:
-    makers = {"Event": _event, "ConfigMap": _config}
-    return [
-        row
-        for item in items
-        if item["kind"] in makers
-        for row in [makers[item["kind"]](item)]
-        if row
-    ]
+def _kind(item: Any, kind: str) -> str:
+    return str(item.get("kind") or kind) if isinstance(item, dict) else ""
+
+
+def _known(items: list[Any], kind: str) -> bool:
+    return any(_kind(item, kind) in (*_EACH, *_ROLLED) for item in items)
+
+
+def _read(items: list[Any], kind: str) -> tuple[list[Object], list[tuple[str, str]]]:
+    """The rows of all objects, and the objects that could not be read."""
+    rows: list[Object] = []
+    refused: list[tuple[str, str]] = []
+    owned: dict[tuple[str, ...], list[Object]] = defaultdict(list)
+    for item in items:
+        try:
+            its = _kind(item, kind)
+            if its in _ROLLED:
+                owned[_owner(item)].append(_revision(item))
+            elif its in _EACH:
+                row = _EACH[its](item)
+                rows += [_checked(row)] if row else []
+            elif not its:
+                raise ValueError("no object")
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            refused.append((f"not a {kind or 'Kubernetes'} object: {error}", _text(item)))
+    for (namespace, _, owner), revisions in owned.items():
+        revisions.sort(key=lambda one: (one["number"], one["at"]))
+        rows += [_rollout(namespace, owner, *pair) for pair in pairwise(revisions)]
+    return rows, refused
+
+
+def _text(item: Any) -> str:
+    return msgspec.json.encode(item).decode(errors="replace")
+
+
+def _checked(row: Object) -> Object:
+    """The row; ValueError where a column would not take it."""
+    for name, value in row.items():
+        if name != "ts" and value is not None and not isinstance(value, str):
+            raise ValueError(f"{name} = {value!r} is no text")
+    return row
 
 
 def _event(item: Object) -> Object | None:
@@ -87,33 +131,43 @@ def _config(item: Object) -> Object | None:
     }
 
 
-def _replica_sets(items: list[Object]) -> list[Object]:
-    """One 'deploy' for every revision after the first of each deployment."""
-    by_owner: dict[tuple[str, str], list[Object]] = defaultdict(list)
-    for item in items:
-        meta = item.get("metadata") or {}
-        owner = next((o["name"] for o in meta.get("ownerReferences") or []), meta.get("name", ""))
-        by_owner[meta.get("namespace", ""), owner].append(item)
-    rows = []
-    for (namespace, owner), sets in by_owner.items():
-        sets.sort(key=lambda one: one["metadata"]["creationTimestamp"])
-        rows += [_rollout(namespace, owner, old, new) for old, new in pairwise(sets)]
-    return rows
+def _owner(item: Object) -> tuple[str, str, str]:
+    """Namespace, kind and name of the workload a revision is of."""
+    meta = item["metadata"]
+    owner = next(iter(meta.get("ownerReferences") or []), {"kind": "", "name": meta["name"]})
+    return str(meta.get("namespace", "")), str(owner.get("kind", "")), str(owner["name"])
+
+
+def _revision(item: Object) -> Object:
+    """What a ReplicaSet or ControllerRevision says of a workload's revision. One that was taken up
+    again (a rollback) counts from when its controller last wrote to it."""
+    meta = item["metadata"]
+    notes = meta.get("annotations") or {}
+    number = item.get("revision") or notes.get("deployment.kubernetes.io/revision")
+    at = _moment(meta["creationTimestamp"])
+    if "deployment.kubernetes.io/revision-history" in notes:
+        at = max(at, *(_moment(one) for one in _writes(meta)), at)
+    cause = notes.get("kubernetes.io/change-cause")
+    images = _images(item if "spec" in item else item.get("data") or {})
+    return {"number": int(number or 0), "at": at, "cause": cause and str(cause), "images": images}
+
+
+def _writes(meta: Object) -> list[str]:
+    """When an object itself (not its status) was written."""
+    fields = meta.get("managedFields") or []
+    return [one["time"] for one in fields if one.get("time") and not one.get("subresource")]
 
 
 def _rollout(namespace: str, owner: str, old: Object, new: Object) -> Object:
-    notes = new["metadata"].get("annotations") or {}
-    revision = notes.get("deployment.kubernetes.io/revision", "?")
     return {
-        "ts": _moment(new["metadata"]["creationTimestamp"]),
+        "ts": new["at"],
         "kind": "deploy",
         "service": owner,
-        "ref": f"{owner}@{revision}",
-        "message": notes.get("kubernetes.io/change-cause")
-        or f"rollout of {owner}, revision {revision}",
-        "namespace": namespace,
-        "before": _images(old),
-        "after": _images(new),
+        "ref": f"{owner}@{new['number'] or '?'}",
+        "message": new["cause"] or f"rollout of {owner}, revision {new['number'] or '?'}",
+        "namespace": namespace or None,
+        "before": old["images"],
+        "after": new["images"],
     }
 
 
@@ -123,4 +177,8 @@ def _images(item: Object) -> str:
 
 
 def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
+    read = datetime.fromisoformat(text)
+    return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+
+
+_EACH: dict[str, Callable[[Object], Object | None]] = {"Event": _event, "ConfigMap": _config}

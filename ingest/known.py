@@ -8,6 +8,7 @@ a row that the source itself holds twice stays twice, and is quality's to merge.
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import polars as pl
 
@@ -19,6 +20,7 @@ _KEYS = {
     "raw_histograms": ("series", "ts"),
     "raw_errors": ("project", "event_id"),
 }
+_BESIDE = {"exemplars": ("ts", "series", "value", "trace_id"), "raw_histograms": ("ts", "series")}
 _TIME = {"raw_spans": "start"}
 _OWN = ("date", "source", "batch", "arrival", "ingested_at")
 
@@ -38,6 +40,8 @@ def fresh(lake: Lake, piece: Piece, batch: Batch) -> Batch:
 def _unknown_rows(lake: Lake, piece: Piece, rows: pl.DataFrame) -> pl.DataFrame:
     if not rows.height:
         return rows
+    if piece.table == "changes":
+        return unknown(lake, piece.table, rows)
     time = _TIME.get(piece.table, "ts")
     low, high = rows[time].min(), rows[time].max()
     columns = [name for name in TABLES[piece.table].schema.names if name not in _OWN]
@@ -45,9 +49,7 @@ def _unknown_rows(lake: Lake, piece: Piece, rows: pl.DataFrame) -> pl.DataFrame:
         lake.scan(piece.table)
         .filter(
             pl.col("source") == piece.source,
-            (pl.col("batch") == piece.stream)
-            | pl.col("batch").str.starts_with(f"{piece.stream}.")
-            | pl.col("batch").str.starts_with(f"{piece.stream}/"),
+            pl.col("batch").str.contains(rf"^{re.escape(piece.stream or '')}(/|\.\d+$)"),
             (pl.col(time) >= low) & (pl.col(time) <= high) | pl.col(time).is_null(),
         )
         .select(columns)
@@ -79,6 +81,34 @@ def _numbered(rows: pl.DataFrame, table: str) -> pl.DataFrame:
     else:
         told = rows.select(pl.struct(pl.all()).hash(seed=7).alias("told"))
     return told.with_columns(pl.int_range(pl.len()).over(told.columns).alias("equals"))
+
+
+def _change() -> list[pl.Expr]:
+    """What a change is told by: a commit by its id, which other clones and later tags leave alone;
+    anything else by all it says. (Kubernetes' times have whole seconds.)"""
+    others = ("service", "message", "after", "cluster", "namespace", "environment")
+    free = pl.col("kind") != "commit"
+    return [pl.col("ts", "kind", "ref"), *(pl.when(free).then(pl.col(one)) for one in others)]
+
+
+def unknown(lake: Lake, table: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows that are not in the table yet, of tables that are written beside another, or whose
+    sources are read whole again and again."""
+    if not rows.height or (table != "changes" and table not in _BESIDE):
+        return rows
+    told = _change() if table == "changes" else [pl.col(_BESIDE[table])]
+    mine = rows.select(told).with_row_index("place")
+    mine = mine.unique(mine.columns[1:], keep="first", maintain_order=True)
+    held = lake.scan(table).filter(pl.col("ts").is_between(rows["ts"].min(), rows["ts"].max()))
+    new = mine.join(
+        held.select(told).collect(),
+        on=mine.columns[1:],
+        how="anti",
+        nulls_equal=True,
+        maintain_order="left",
+    )
+    found: pl.DataFrame = rows[new["place"]]
+    return found
 
 
 def _unknown_refusals(lake: Lake, piece: Piece, rejected: pl.DataFrame) -> pl.DataFrame:

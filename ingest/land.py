@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -18,10 +17,11 @@ from functools import partial
 import polars as pl
 
 from ingest.batch import Batch, Piece
-from ingest.known import fresh
+from ingest.known import fresh, unknown
+from ingest.later import Later
 from ingest.mask import mask
 from ingest.workers import Workers
-from lake import FIRST_DAY, TABLES, UNPLACED, Lake, empty, fit
+from lake import FIRST_DAY, TABLES, UNPLACED, Lake, UserError, empty, fit
 from lake.stage import Staged, stage
 
 COMMIT_BYTES = 192 << 20  # decoded rows gathered into one commit: few files, bounded memory
@@ -71,16 +71,16 @@ def land(
         if piece.parts:
             _land_parts(lake, piece, landed, progress, masked)
             continue
-        batch = mask(piece.table, read(), masked)
-        if piece.stream is not None and piece.again:
-            batch = fresh(lake, piece, batch)
+        batch = _fresh(lake, piece, mask(piece.table, read(), masked))
         if idle is not None and idle.app == piece.app:
             piece = dataclasses.replace(piece, after=idle.after)  # noqa: PLW2901
         elif idle is not None:
             _commit(lake, [(idle, nothing(idle))])
-        idle = piece if piece.stream and batch.nothing else None
-        if idle is not None:
-            continue  # a position alone is written with what follows, or at the end
+        idle = None
+        if piece.stream and batch.nothing:
+            # a position alone is written with what follows, or at the end
+            idle = piece if piece.bounds[0] < piece.bounds[1] else None
+            continue
         waiting.append((piece, batch))
         weight += int(batch.rows.estimated_size())
         if weight >= COMMIT_BYTES or piece.stream or piece.table != waiting[0][0].table:
@@ -97,6 +97,10 @@ def land(
     return landed
 
 
+def _fresh(lake: Lake, piece: Piece, batch: Batch) -> Batch:
+    return fresh(lake, piece, batch) if piece.stream is not None and piece.again else batch
+
+
 def nothing(piece: Piece) -> Batch:
     """A batch without rows."""
     return Batch(empty(TABLES[piece.table]).drop("date"), 0)
@@ -108,20 +112,30 @@ def _ahead(pieces: Iterable[Piece]) -> Iterator[tuple[Piece, Callable[[], Batch]
     A source is asked for its next piece when the last one has been read: until then it keeps what
     that one is read from (an unzipped file, a clone).
     """
-    with ThreadPoolExecutor(1) as thread:
-        waiting: tuple[Piece, Callable[[], Batch]] | None = None
-        for piece in pieces:
-            reading = None if piece.parts else thread.submit(piece.read)
-            if waiting is not None:
-                yield waiting
-            if reading is None:
-                yield piece, piece.read
-                waiting = None
-                continue
-            wait([reading])
-            waiting = piece, reading.result
+    waiting: tuple[Piece, Callable[[], Batch]] | None = None
+    error = list[UserError]()
+    for piece in _until(pieces, error):
+        reading = None if piece.parts else Later(piece.read)
         if waiting is not None:
             yield waiting
+        if reading is None:
+            yield piece, piece.read
+            waiting = None
+            continue
+        reading.wait()
+        waiting = piece, reading.result
+    if waiting is not None:
+        yield waiting
+    if error:
+        raise error[0]
+
+
+def _until(pieces: Iterable[Piece], error: list[UserError]) -> Iterator[Piece]:
+    """The pieces until the source fails: those before are landed first."""
+    try:
+        yield from pieces
+    except UserError as found:
+        error.append(found)
 
 
 def _land_parts(
@@ -216,7 +230,7 @@ def _append(
     if not new:
         return
     rows = pl.concat([rows_of(piece, batch, now) for piece, batch in new])
-    rows = _unknown(lake, table, rows)
+    rows = unknown(lake, table, rows)
     marks: dict[str, int] = {}
     for piece, _ in new:
         marks |= piece.marks if table == piece.table else {}
@@ -227,26 +241,6 @@ def _append(
         lake.append(table, rows, marks, after, ordered=ordered)
     elif rows.height:
         lake.append(table, rows, None if new[0][0].stream else marks)
-
-
-_SAME = {
-    "changes": ("ts", "kind", "service", "ref"),
-    "exemplars": ("ts", "series", "trace_id"),
-    "raw_histograms": ("ts", "series"),
-}
-
-
-def _unknown(lake: Lake, table: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows that are not in the table yet, of tables that are written beside another, or whose
-    sources are read whole again and again."""
-    if table not in _SAME:
-        return rows
-    same = list(_SAME[table])
-    known = lake.scan(table).filter(pl.col("date").is_in(rows["date"].unique().implode()))
-    new = rows.unique(same, keep="first", maintain_order=True)
-    return new.join(
-        known.select(same).collect(), on=same, how="anti", nulls_equal=True, maintain_order="left"
-    )
 
 
 def delivered(piece: Piece, batch: Batch, now: datetime) -> pl.DataFrame:

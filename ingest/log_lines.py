@@ -65,10 +65,10 @@ def service_of(pod: str) -> str:
 
 
 def decode_container(text: str, pod: Pod, place: Place, file: str) -> Batch:
-    """The lines of one container's log; docker's JSON or CRI, as the first line has it."""
+    """The lines of one container's log, each docker's JSON or CRI."""
     lines = _lines(text)
-    docker = lines.height > 0 and lines["line"][0].startswith("{")
-    read = _docker(lines) if docker else _cri(lines)
+    docker = pl.col("line").str.starts_with("{")
+    read = pl.concat([_docker(lines.filter(docker)), _cri(lines.filter(~docker))]).sort("arrival")
     good = pl.col("ts").is_not_null()
     rows = read.filter(good).with_columns(
         pl.lit(service_of(pod.pod)).alias("service"),
@@ -85,8 +85,11 @@ def decode_container(text: str, pod: Pod, place: Place, file: str) -> Batch:
         ).alias("attributes"),
         *read_body(),
     )
-    reason = pl.lit("not a line of docker's JSON" if docker else "not a CRI line")
-    rejected = read.filter(~good).select(reason.alias("reason"), raw_row="line")
+    other = pl.lit("not a CRI line")
+    reason = pl.when(pl.col("line").str.starts_with("{")).then(
+        pl.lit("not a line of docker's JSON")
+    )
+    rejected = read.filter(~good).select(reason.otherwise(other).alias("reason"), raw_row="line")
     return Batch(rows.drop("stream", "line"), lines.height, rejected)
 
 
@@ -96,7 +99,7 @@ def _lines(text: str) -> pl.DataFrame:
     return (
         lines.with_row_index("arrival")
         .with_columns(pl.col("arrival").cast(pl.Int64))
-        .filter(pl.col("line") != "")
+        .filter(pl.col("line").str.strip_chars() != "")
     )
 
 
@@ -106,7 +109,7 @@ def _docker(lines: pl.DataFrame) -> pl.DataFrame:
     texts = lines["line"].to_list()
     try:
         found: list[DockerLine | None] = list(decoder.decode_lines("\n".join(texts)))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         found = [_tried(decoder, text) for text in texts]
     body = pl.Series("body", [one.log if one else None for one in found], pl.String)
     time = pl.Series("time", [one.time if one else None for one in found], pl.String)
@@ -124,7 +127,7 @@ def _docker(lines: pl.DataFrame) -> pl.DataFrame:
 def _tried(decoder: msgspec.json.Decoder[DockerLine], text: str) -> DockerLine | None:
     try:
         return decoder.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 
@@ -173,11 +176,12 @@ def _pairs(**values: pl.Expr) -> pl.Expr:
     return pl.concat_list(pairs).cast(pl.Map(pl.String, pl.String))
 
 
-def decode_lines(text: str, mapping: Mapping[str, str], place: Place, origin: str) -> Batch:
+def decode_lines(text: str, mapping: Mapping[str, str], place: Place, origin: str | None) -> Batch:
     """JSON lines with ts, service, severity, body, …; `mapping` names other fields for them.
 
     Fields that fill no column are kept as attributes. A line that is no object, or whose time
-    cannot be read, is refused. Raises UserError when no line is an object with a time.
+    cannot be read, is refused. Raises UserError when no line of `origin` is an object with a time;
+    with None for it, they are all refused.
     """
     lines = _lines(text)
     wanted = {column: mapping.get(column, column) for column in (*_COLUMNS, *_OTHERS)}
@@ -185,7 +189,7 @@ def decode_lines(text: str, mapping: Mapping[str, str], place: Place, origin: st
     rows = pl.DataFrame([row or {} for row in read], schema={**_ROWS, "attributes": pl.List(_PAIR)})
     rows = pl.concat([lines, rows], how="horizontal").with_columns(_any_moment())
     good = pl.col("ts").is_not_null()
-    if lines.height and not rows.filter(good).height:
+    if origin and lines.height and not rows.filter(good).height:
         raise UserError(
             f"{origin} holds no JSON line with a time in {wanted['ts']!r};"
             " name the field with --map ts=FIELD."
@@ -214,7 +218,7 @@ def _object(line: str, wanted: Mapping[str, str]) -> dict[str, Any] | None:
     """One line's fields as text, what fills no column gathered in `attributes`."""
     try:
         found = msgspec.json.decode(line)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     if not isinstance(found, dict):
         return None
@@ -237,29 +241,53 @@ def _plain(value: Any) -> str | None:
 
 
 def _any_moment() -> pl.Expr:
-    """A time as RFC 3339, or as a number of seconds, ms, µs or ns since 1970."""
+    """A time as RFC 3339, or as a number of seconds, ms, µs or ns since 1970, cut to
+    microseconds."""
+    whole = pl.col("ts").cast(pl.Int64, strict=False)
     number = pl.col("ts").cast(pl.Float64, strict=False)
     size = number.abs()
-    micros = (
+    counted = (
         pl.when(size < 1e11)
-        .then(number * 1e6)
+        .then(_scaled(whole, number, 1_000_000))
         .when(size < 1e14)
-        .then(number * 1e3)
+        .then(_scaled(whole, number, 1000))
         .when(size < 1e17)
-        .then(number)
-        .otherwise(number / 1e3)
+        .then(_scaled(whole, number, 1))
+        .otherwise(whole.floordiv(1000))
     )
-    counted = micros.round().cast(pl.Int64, strict=False).cast(pl.Datetime("us", "UTC"))
-    return pl.coalesce(_moment("ts"), counted).alias("ts")
+    return pl.coalesce(_moment("ts"), counted.cast(pl.Datetime("us", "UTC"))).alias("ts")
 
 
-def ends_whole(line: bytes) -> bool:
-    """Whether a last line is finished: it ends with a line break, or as a JSON object does, and
+def _scaled(whole: pl.Expr, number: pl.Expr, factor: int) -> pl.Expr:
+    """A number in microseconds: exactly where it is whole."""
+    return pl.coalesce(whole * factor, (number * factor).round().cast(pl.Int64, strict=False))
+
+
+def whole_lines(content: bytes) -> int:
+    """Up to which byte a file that may still be written to holds finished lines."""
+    end = len(content)
+    while end:
+        begin = content.rfind(b"\n", 0, end - 1) + 1
+        if _finished(content[begin:end]):
+            return end
+        end = begin
+    return 0
+
+
+def _finished(line: bytes) -> bool:
+    """Whether a last line is finished: it ends with a line break, or is a whole JSON object; and
     the container's runtime did not cut it."""
     text = line.rstrip(b"\r\n")
     if text.startswith(b"{"):
-        return text.endswith(b"}") and (b'"log":"' not in text or b'\\n"' in text)
-    if not line.endswith(b"\n"):
+        if not line.endswith(b"\n") and not _is_json(text):
+            return False
+        return b'"log":"' not in text or b'\\n"' in text
+    return line.endswith(b"\n") and text.split(b" ", 3)[2:3] != [b"P"]
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return False
-    tag = text.split(b" ", 3)[2:3]
-    return tag != [b"P"]
+    return True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,11 +16,12 @@ from pydantic import Field
 
 from ingest import files
 from ingest.batch import Piece, content_id
-from ingest.log_lines import decode_container, decode_lines, ends_whole, pod_of
+from ingest.log_lines import decode_container, decode_lines, pod_of, whole_lines
 from ingest.source import Options, Source
 from ingest.window import Window
+from lake import UserError
 
-SETTLED = 5.0  # seconds after which a file's last, unfinished line is taken as it is
+STALE = 3600.0  # seconds after which a file's last, unfinished line is taken as it is
 
 
 class LogOptions(Options):
@@ -40,26 +40,43 @@ class Logs(Source):
     options = LogOptions
 
     def read(self, window: Window) -> Iterator[Piece]:
-        """The new lines of every file; below NAMESPACE_POD_UID/CONTAINER/ a container's log."""
-        found = files.files(self.given.target, ".log", ".jsonl", ".ndjson", ".json")
-        for path, share in files.shares(found):
-            content = files.content(path)
-            piece = self._new(path, content, window)
-            if piece:
-                yield dataclasses.replace(piece, share=share)
+        """The new lines of every file; below NAMESPACE_POD_UID/CONTAINER/ a container's log.
 
-    def _new(self, path: Path, content: bytes, window: Window) -> Piece | None:
+        A file that was rotated away meanwhile is met again under its new name. One that cannot be
+        read keeps no other from being read.
+        """
+        found = files.files(self.given.target, ".log", ".jsonl", ".ndjson", ".json")
+        errors, taken = list[UserError](), set[str]()
+        for path, share in files.shares(found):
+            try:
+                piece = self._new(path, window)
+            except UserError as error:
+                if path.exists():
+                    errors.append(error)
+                continue
+            if piece and piece.batch not in taken:  # a copy of the same log is gone on with later
+                taken.add(piece.batch)
+                yield dataclasses.replace(piece, share=share)
+        if errors:
+            more = f" (and {len(errors) - 1} other files)" if len(errors) > 1 else ""
+            raise UserError(f"{errors[0]}{more} All other files were read.")
+
+    def _new(self, path: Path, window: Window) -> Piece | None:
         pod = pod_of(path)
-        end = _whole_lines(path, content)
-        name, start = _known(window, content, *(pod or ()))
-        if start >= end and start >= 0:
+        content, age = files.moving(path)
+        end = len(content) if path.suffix == ".gz" or age >= STALE else whole_lines(content)
+        if not end:
             return None
-        text = files.text(path, content[max(start, 0) : end])
+        name, start = _known(window, content, *(pod or ()))
+        if start >= end:
+            return None
+        text = content[max(start, 0) : end].decode("utf-8-sig", errors="backslashreplace")
         place, origin = self.given.place, str(path)
         if pod:
             work = partial(decode_container, text, pod, place, path.name)
         else:
-            work = partial(decode_lines, text, self.given.mapping, place, origin)
+            alone = start < 0 and Path(self.given.target).expanduser() == path
+            work = partial(decode_lines, text, self.given.mapping, place, origin if alone else None)
         return Piece(
             "raw_logs",
             "logs",
@@ -79,7 +96,7 @@ def _known(window: Window, content: bytes, *pod: str) -> tuple[str, int]:
 
     Files that begin alike are told apart by what they held when they were read last.
     """
-    first = content_id(content.split(b"\n", 1)[0], *pod)
+    first = content_id(content.split(b"\n", 1)[0].rstrip(b"\r"), *pod)
     for place in range(1_000_000):
         name = f"{first}-{place}" if place else first
         offset = window.position("raw_logs", f"logs/{name}")
@@ -94,17 +111,3 @@ def _known(window: Window, content: bytes, *pod: str) -> tuple[str, int]:
 def _held(content: bytes) -> int:
     """A number for what a file held."""
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
-
-
-def _whole_lines(path: Path, content: bytes) -> int:
-    """Up to where a file may be read: all of it, unless its last line is still being written."""
-    moving = path.suffix != ".gz" and time.time() - path.stat().st_mtime < SETTLED
-    if not moving:
-        return len(content)
-    end = len(content)
-    while end:
-        begin = content.rfind(b"\n", 0, end - 1) + 1
-        if ends_whole(content[begin:end]):
-            return end
-        end = begin
-    return len(content)

@@ -12,7 +12,7 @@ from pydantic import Field
 from ingest.batch import Batch, Piece
 from ingest.log_lines import decode_lines, service_of
 from ingest.source import Source
-from ingest.web import Overloaded, Web, WebOptions
+from ingest.web import Overloaded, Web, WebOptions, server_of
 from ingest.window import Step, Stream, Stretch, Window, micros
 from lake import UserError
 
@@ -35,12 +35,18 @@ class Loki(Source):
     name = "loki"
     about = "logs: a Loki server"
     options = LokiOptions
+    selects = ("query",)
+
+    @property
+    def server(self) -> str | None:
+        """The server asked."""
+        return server_of(self.given)
 
     def read(self, window: Window) -> Iterator[Piece]:
         """Pieces of `raw_logs`."""
         web, step = Web(self.given), Step(timedelta(seconds=self.given.window))
         yield from window.pieces(
-            Stream("raw_logs", "loki", f"{web.host}/{self.given.query}", web.url),
+            Stream("raw_logs", "loki", f"{web.host}/{self.given.query}", web.url, web.host),
             lambda stretch: self._lines(web, step, stretch),
             step=step,
             overlap=timedelta(seconds=self.given.overlap),

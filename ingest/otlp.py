@@ -6,7 +6,6 @@ One object, or one object per line. Attributes stay the JSON text they came as.
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import re
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ import msgspec
 import polars as pl
 
 from ingest import chunks, files, otlp_logs
-from ingest.batch import Batch, Piece, Place, content_id
+from ingest.batch import REJECTED, Batch, Piece, Place, content_id
+from ingest.otlp_logs import exports
 from ingest.source import Source
 from ingest.spans import Origin, frame, origin_of
 from ingest.window import Window
@@ -34,10 +34,10 @@ _CODES = ("unset", "ok", "error")
 
 
 class Value(msgspec.Struct, rename="camel", frozen=True):
-    string_value: str | None = None
-    int_value: int | str | None = None
-    bool_value: bool | None = None
-    double_value: float | None = None
+    string_value: Any = None
+    int_value: Any = None
+    bool_value: Any = None
+    double_value: Any = None
 
 
 class Attribute(msgspec.Struct):
@@ -80,10 +80,29 @@ class ResourceSpans(msgspec.Struct, rename="camel"):
 class Export(msgspec.Struct, rename="camel"):
     resource_spans: list[ResourceSpans] = []
     result: _Result | None = None
+    error: Any = None  # a stream of API v3 that broke off
 
 
 class _Result(msgspec.Struct, rename="camel"):
     resource_spans: list[ResourceSpans] = []
+
+
+class _RawExport(msgspec.Struct, rename="camel"):
+    resource_spans: list[Raw] = []
+    result: _RawResult | None = None
+
+
+class _RawResult(msgspec.Struct, rename="camel"):
+    resource_spans: list[Raw] = []
+
+
+class _RawScope(msgspec.Struct):
+    spans: list[Raw] = []
+
+
+class _RawGroup(msgspec.Struct, rename="camel"):
+    resource: Resource = Resource()
+    scope_spans: list[_RawScope] = []
 
 
 class Otlp(Source):
@@ -143,26 +162,64 @@ def _decode_part(part: chunks.Part, place: Place, origin: str, signal: str) -> B
 
 
 def decode(content: bytes, place: Place, origin: str) -> Batch:
-    """The spans of one export. Raises UserError for what is not OTLP JSON, or is cut."""
-    decoder = msgspec.json.Decoder(Export)
+    """The spans of one export, or one per line. A span that is none is refused whole.
+
+    Raises UserError for what is not OTLP JSON, or is cut.
+    """
+    refused: list[tuple[str, str]] = []
     try:
-        try:
-            found = [decoder.decode(content)]
-        except msgspec.ValidationError:
-            raise
-        except msgspec.DecodeError:
-            found = decoder.decode_lines(content)
-    except msgspec.DecodeError as error:
+        groups = _groups(exports(content, Export))
+        rows = _frame(groups, place)
+    except (msgspec.ValidationError, UnicodeDecodeError):
+        groups = _one_by_one(content, origin, refused)
+        rows = _frame(groups, place)
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UserError(f"{origin} is cut or not OTLP JSON: {error}.") from error
-    groups = [
+    if not groups and not refused:
+        raise UserError(f"{origin} holds no resourceSpans; is it another signal's export?")
+    rejected = pl.DataFrame(refused, schema=REJECTED, orient="row")
+    return Batch(rows, rows.height + rejected.height, rejected)
+
+
+def _groups(found: list[Export]) -> list[ResourceSpans]:
+    broken = next((one.error for one in found if one.error), None)
+    if broken:
+        raise msgspec.DecodeError(f"it ends in an error: {broken}"[:200])
+    return [
         group
         for one in found
         for group in (*one.resource_spans, *(one.result.resource_spans if one.result else ()))
     ]
-    if not groups:
-        raise UserError(f"{origin} holds no resourceSpans; is it another signal's export?")
-    rows = _frame(groups, place)
-    return Batch(rows, rows.height)
+
+
+def _one_by_one(content: bytes, origin: str, refused: list[tuple[str, str]]) -> list[ResourceSpans]:
+    """The slow way, for an export in which something has a field of the wrong type: the sound
+    spans; the others are added to `refused`."""
+    try:
+        found = exports(content, _RawExport)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{origin} is cut or not OTLP JSON: {error}.") from error
+    raw = [one for export in found for one in export.resource_spans]
+    raw += [one for export in found if export.result for one in export.result.resource_spans]
+    groups = []
+    for group in raw:
+        try:
+            about = msgspec.json.decode(bytes(group).decode(), type=_RawGroup)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            refused.append((f"no resource's spans: {error}", _shown(group)))
+            continue
+        spans = list[Span]()
+        for one in (one for scope in about.scope_spans for one in scope.spans):
+            try:
+                spans.append(msgspec.json.decode(one, type=Span))
+            except msgspec.DecodeError as error:
+                refused.append((str(error), _shown(one)))
+        groups.append(ResourceSpans(about.resource, [Scope(spans)]))
+    return groups
+
+
+def _shown(raw: Raw) -> str:
+    return bytes(raw).decode(errors="backslashreplace")
 
 
 def _frame(groups: list[ResourceSpans], place: Place) -> pl.DataFrame:
@@ -202,16 +259,19 @@ def _hex(text: str, size: int) -> str:
     if len(text) != -(-size // 3) * 4:
         return text
     try:
-        return base64.b64decode(text, validate=True).hex()
-    except binascii.Error:
+        found = base64.b64decode(text, validate=True)
+    except ValueError:
         return text
+    return found.hex() if len(found) == size else text
 
 
 def _nanos(value: int | str) -> int | None:
+    """The number; None for what is none, or what no column holds."""
     try:
-        return int(value)
+        found = int(value)
     except ValueError:
         return None
+    return found if abs(found) < 1 << 63 else None
 
 
 def _kind(value: int | str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import polars as pl
@@ -13,6 +13,7 @@ from ingest.log_lines import read_body, severity
 from ingest.spans import Origin, origin_of
 from lake import UserError
 
+T = TypeVar("T")
 _POD = ("k8s.pod.name", "pod")
 _NODE = ("k8s.node.name", "host.name", "host.id")
 _NAMES = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
@@ -62,34 +63,78 @@ class Export(msgspec.Struct, rename="camel"):
     resource_logs: list[ResourceLogs] = []
 
 
+class _RawExport(msgspec.Struct, rename="camel"):
+    resource_logs: list[msgspec.Raw] = []
+
+
+class _RawScope(msgspec.Struct, rename="camel"):
+    log_records: list[msgspec.Raw] = []
+
+
+class _RawGroup(msgspec.Struct, rename="camel"):
+    resource: Resource = Resource()
+    scope_logs: list[_RawScope] = []
+
+
 def decode(content: bytes, place: Place, origin: str) -> Batch:
     """The log records of one export, or one per line. A record without a time is refused.
 
     Raises UserError for what is not OTLP JSON, or is cut.
     """
-    decoder = msgspec.json.Decoder(Export)
-    try:
-        try:
-            found = [decoder.decode(content)]
-        except msgspec.ValidationError:
-            raise
-        except msgspec.DecodeError:
-            found = decoder.decode_lines(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{origin} is cut or not OTLP JSON: {error}.") from error
     rows: list[dict[str, Any]] = []
     refused: list[tuple[str, str]] = []
-    for one in found:
-        for group in one.resource_logs:
-            tags = {pair.key: _text(pair.value) for pair in group.resource.attributes}
-            owner = origin_of(tags.get("service.name"), tags, None, place)
-            for record in (record for scope in group.scope_logs for record in scope.log_records):
-                row = _row(record, owner, tags)
-                if row is None:
-                    refused.append(("a log record without a time", _whole(record)))
-                else:
-                    rows.append(row)
+    try:
+        groups = [group for one in exports(content, Export) for group in one.resource_logs]
+    except (msgspec.ValidationError, UnicodeDecodeError):
+        groups = _one_by_one(content, origin, refused)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UserError(f"{origin} is cut or not OTLP JSON: {error}.") from error
+    for group in groups:
+        tags = {pair.key: _text(pair.value) for pair in group.resource.attributes}
+        owner = origin_of(tags.get("service.name"), tags, None, place)
+        for record in (record for scope in group.scope_logs for record in scope.log_records):
+            row = _row(record, owner, tags)
+            if row is None:
+                refused.append(("a log record without a time", _whole(record)))
+            else:
+                rows.append(row)
     return _batch(rows, refused)
+
+
+def exports(content: bytes, kind: type[T]) -> list[T]:
+    """An export's objects: one, or one per line."""
+    decoder = msgspec.json.Decoder(kind)
+    try:
+        return [decoder.decode(content)]
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        return decoder.decode_lines(content)
+
+
+def _one_by_one(content: bytes, origin: str, refused: list[tuple[str, str]]) -> list[ResourceLogs]:
+    """The slow way, for an export in which something has a field of the wrong type: the sound
+    records; the others are added to `refused`."""
+    try:
+        raw = [group for one in exports(content, _RawExport) for group in one.resource_logs]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{origin} is cut or not OTLP JSON: {error}.") from error
+    groups = []
+    for group in raw:
+        try:
+            about = msgspec.json.decode(bytes(group).decode(), type=_RawGroup)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            told = bytes(group).decode(errors="backslashreplace")
+            refused.append((f"no resource's logs: {error}", told))
+            continue
+        records = list[Record]()
+        for one in (one for scope in about.scope_logs for one in scope.log_records):
+            try:
+                records.append(msgspec.json.decode(one, type=Record))
+            except msgspec.DecodeError as error:
+                refused.append((str(error), bytes(one).decode(errors="backslashreplace")))
+        groups.append(ResourceLogs(about.resource, [Scope(records)]))
+    return groups
 
 
 def _batch(rows: list[dict[str, Any]], refused: list[tuple[str, str]]) -> Batch:

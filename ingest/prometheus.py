@@ -24,7 +24,7 @@ from ingest import files, native_histograms, openmetrics, query_range, remote_re
 from ingest.batch import Batch, Piece, content_id
 from ingest.series import Catalog
 from ingest.source import Source
-from ingest.web import Overloaded, Refused, Web, WebOptions, _why, is_url
+from ingest.web import Overloaded, Refused, Web, WebOptions, _why, is_url, server_of
 from ingest.window import Step, Stream, Stretch, Window, micros
 from lake import UserError
 
@@ -52,11 +52,17 @@ class Prometheus(Source):
     name = "prometheus"
     about = "metrics: a server's URL, or OpenMetrics text"
     options = PrometheusOptions
+    selects = ("selectors",)
+
+    @property
+    def server(self) -> str | None:
+        """The server asked."""
+        return server_of(self.given)
 
     def read(self, window: Window) -> Iterator[Piece]:
         """Pieces of `raw_samples`; a server's native histograms go with them."""
         if is_url(self.given.target):
-            yield from Server(self.given).pieces(window)
+            yield from Server(self.given).pieces(window, self.selection)
             return
         suffixes = (".om", ".prom", ".txt", ".openmetrics")
         for path, content in files.contents(self.given.target, *suffixes):
@@ -89,18 +95,17 @@ class Server:
         how = "remote-read" if self._has_remote_read() else "range queries"
         return f"{len(about)} metrics, read by {how}"
 
-    def pieces(self, window: Window) -> Iterator[Piece]:
+    def pieces(self, window: Window, selection: str) -> Iterator[Piece]:
         """One piece per stretch of time."""
         self.catalog  # noqa: B018 - an unreachable server is found out here
         if self.given.api == "auto":
             self.remote = self._has_remote_read()
         if not self.remote:
             self.step.size = min(self.step.size, timedelta(minutes=15))
-        name = self.web.host
-        if self.given.selectors != (_EVERYTHING,):
-            name += f"/{content_id(repr(self.given.selectors).encode())[:8]}"
+        host = self.web.host
+        name = f"{host}/{selection}" if selection else host
         yield from window.pieces(
-            Stream("raw_samples", "prometheus", name, self.web.url),
+            Stream("raw_samples", "prometheus", name, self.web.url, host),
             self._pulled,
             step=self.step,
             overlap=timedelta(seconds=self.given.overlap),
@@ -127,7 +132,9 @@ class Server:
         for attempt in range(1, self.given.attempts + 1):
             try:
                 server = PrometheusConnect(
-                    url=self.web.url, session=self.web.session, timeout=int(self.given.timeout) or 1
+                    url=self.web.base,
+                    session=self.web.session,
+                    timeout=int(self.given.timeout) or 1,
                 )
                 return bool(server.check_prometheus_connection())
             except (requests.RequestException, PrometheusApiClientException, ValueError) as error:

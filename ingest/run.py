@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from itertools import chain
 from typing import Any
 
 from ingest.land import Landed, land
-from ingest.source import Source, made
+from ingest.source import Source, made, without_credentials
 from ingest.window import Window
 from lake import Lake, UsageError
 
 Progress = Callable[[Landed, str], None]
+QUEUE = 3600.0  # seconds to wait for other pulls of the same server
 
 
 def ingest(
@@ -49,16 +51,19 @@ def pull(
 
     The lake is made when the first piece of input has been read, so a wrong path leaves none. One
     pull of a source at a time: a second one waits up to `wait` seconds, then raises UserError.
+    Other selections of the same server take their turn: a server is asked by one pull at a time.
     """
     if (since or until) and not source.windowed:
         raise UsageError(
-            f"{source.name} reads {source.given.target} whole: --since and --until are for servers"
-            " and repositories."
+            f"{source.name} reads {without_credentials(source.given.target)} whole: --since and"
+            " --until are for servers and repositories."
         )
-    name = f"{source.name} {source.given.target}"
     if lake.exists():
         lake.require()
-    with lake.lock(f"ingest of {name}", wait=wait):
+    with ExitStack() as held:
+        held.enter_context(lake.lock(f"ingest of {source.called}", wait=wait))
+        if source.server:
+            held.enter_context(lake.lock(f"ingest from {source.server}", wait=max(wait, QUEUE)))
         found = iter(source.read(Window(lake, since, until)))
         first = next(found, None)
         if first is None:

@@ -20,7 +20,7 @@ from ingest import files
 from ingest.batch import Batch, Piece, content_id
 from ingest.sentry_json import decode
 from ingest.source import Source
-from ingest.web import Damaged, Web, WebOptions, as_json, is_url
+from ingest.web import Damaged, Web, WebOptions, as_json, is_url, server_of
 from ingest.window import Step, Stream, Stretch, Window
 from lake import UserError
 
@@ -43,6 +43,12 @@ class Sentry(Source):
     name = "sentry"
     about = "errors: Sentry's web API, or files of its JSON"
     options = SentryOptions
+    selects = ("organization", "projects")
+
+    @property
+    def server(self) -> str | None:
+        """The server asked."""
+        return server_of(self.given)
 
     def read(self, window: Window) -> Iterator[Piece]:
         """Pieces of `raw_errors`."""

@@ -6,6 +6,7 @@ same door (pyproject.toml), so another package can add one (docs/sources.md).
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ingest.batch import Piece, Place
+from ingest.batch import Piece, Place, content_id
 from ingest.window import Window
 from lake import UsageError, UserError
 
@@ -46,6 +47,7 @@ class Source(ABC):
     version: ClassVar[str] = "1"
     about: ClassVar[str]
     options: ClassVar[type[Options]] = Options
+    selects: ClassVar[tuple[str, ...]] = ()  # options that choose a part of what the target holds
 
     def __init__(self, options: Any) -> None:
         self.given = options
@@ -54,6 +56,25 @@ class Source(ABC):
     def windowed(self) -> bool:
         """Whether it can read a window of time; files are read whole."""
         return "://" in self.given.target
+
+    @property
+    def selection(self) -> str:
+        """A short name of the part that is chosen; empty where it is all."""
+        fields = type(self.given).model_fields
+        chosen = {name: getattr(self.given, name) for name in self.selects}
+        told = {key: one for key, one in chosen.items() if one != fields[key].default}
+        return content_id(repr(sorted(told.items())).encode())[:8] if told else ""
+
+    @property
+    def called(self) -> str:
+        """What one pull at a time holds, in words without credentials."""
+        name = f"{self.name} {without_credentials(self.given.target)}"
+        return f"{name} (selection {self.selection})" if self.selection else name
+
+    @property
+    def server(self) -> str | None:
+        """What only one pull at a time may ask; None for files."""
+        return None
 
     @abstractmethod
     def read(self, window: Window) -> Iterator[Piece]:
@@ -110,6 +131,11 @@ def explained(error: ValidationError, model: type[BaseModel] | None = None) -> s
     if found["type"] == "missing":
         return f"{key} is missing."
     return f"{key} = {found['input']!r}: {found['msg'].lower()}."
+
+
+def without_credentials(target: str) -> str:
+    """A URL without its user and password; anything else as it is."""
+    return re.sub(r"^(\w+://)[^@/]*@", r"\1", target)
 
 
 def now() -> datetime:

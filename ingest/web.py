@@ -15,14 +15,17 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 from pydantic import Field
 
-from ingest.source import Options
+from ingest.batch import content_id
+from ingest.source import Options, without_credentials
 from lake import UserError
 
 T = TypeVar("T")
+_TENANT = re.compile("org|tenant|account|project", re.IGNORECASE)
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -63,7 +66,8 @@ class Web:
     """A server, with what a request to it needs."""
 
     def __init__(self, given: WebOptions, sleep: Callable[[float], None] | None = None) -> None:
-        self.url = given.target.rstrip("/")
+        self.base = given.target.rstrip("/")
+        self.url = without_credentials(self.base)  # as it is shown
         self.given = given
         self.waited = 0.0
         self._sleep = sleep or time.sleep
@@ -72,13 +76,16 @@ class Web:
         if given.user:
             password = _secret(given.password_env, None, "password_env") or ""
             self.session.auth = (given.user, password)
+        self._secrets = _secrets(self.session, self.base)
         if given.ca_file:
             self.session.verify = given.ca_file
 
     @property
     def host(self) -> str:
-        """Host and path without scheme and credentials: names the server in cursors."""
-        return host_of(self.url)
+        """Host and path without scheme and credentials, and the tenant asked for: names the
+        server in cursors."""
+        tenant = {key: one for key, one in self.given.headers.items() if _TENANT.search(key)}
+        return host_of(self.url) + (f"/{_named(tenant)}" if tenant else "")
 
     def ask(
         self,
@@ -105,7 +112,7 @@ class Web:
                 with reply:
                     if reply.status_code == 200:
                         return decode(reply)
-                    why = f"it answered {reply.status_code}: {_gist(reply)}"
+                    why = self._hidden(f"it answered {reply.status_code}: {_gist(reply)}")
                     if reply.status_code not in _PASSING:
                         raise Refused(f"{self._shown(path)}: {why}", reply.status_code)
                     pause = retry_after(reply.headers)
@@ -132,10 +139,16 @@ class Web:
         return self.ask("GET", path, as_json, params=params, **how)
 
     def _place(self, path: str) -> str:
-        return path if re.match(r"https?://", path) else f"{self.url}/{path.lstrip('/')}"
+        return path if re.match(r"https?://", path) else f"{self.base}/{path.lstrip('/')}"
 
     def _shown(self, path: str) -> str:
-        return re.sub(r"//[^@/]*@", "//", self._place(path)).split("?")[0]
+        return without_credentials(self._place(path)).split("?")[0]
+
+    def _hidden(self, text: str) -> str:
+        """A server's words without the secrets it was sent."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
 
 def as_json(reply: requests.Response) -> Any:
@@ -169,6 +182,22 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def host_of(url: str) -> str:
     """A URL without scheme, credentials and closing slash."""
     return re.sub(r"^[a-z]+://([^@/]*@)?", "", url.rstrip("/"))
+
+
+def _named(tenant: Mapping[str, str]) -> str:
+    return content_id(repr(sorted(tenant.items())).encode())[:8]
+
+
+def _secrets(session: requests.Session, base: str) -> list[str]:
+    """What must never be shown: the token and the passwords."""
+    token = str(session.headers.get("Authorization", "")).removeprefix("Bearer ")
+    password = session.auth[1] if isinstance(session.auth, tuple) else ""
+    return [one for one in (token, password, urlsplit(base).password or "") if one]
+
+
+def server_of(given: WebOptions) -> str | None:
+    """The server a target names; None for files."""
+    return host_of(given.target) if is_url(given.target) else None
 
 
 def is_url(target: str) -> bool:

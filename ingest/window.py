@@ -2,7 +2,8 @@
 
 A live source keeps its position as an app transaction of the raw table it writes
 (`SOURCE/STREAM`, in microseconds), in the commit that carries the rows. `--since` reads any
-window of any age under a transaction of its own and leaves the position alone.
+window of any age under a transaction of its own and leaves the position alone. A position that
+lies in the future (the clock was ahead) stays, and what was skipped is read under another name.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import NamedTuple
 
 from ingest.batch import Batch, Piece
 from lake import Lake
@@ -74,8 +77,8 @@ class Window:
 
     @property
     def high(self) -> datetime:
-        """Where the window ends."""
-        return self.until or self.now
+        """Where the window ends: never beyond now, so that a position never is."""
+        return min(self.until or self.now, self.now)
 
     def position(self, table: str, app: str) -> int:
         """A stream's cursor in µs; -1 where it has none."""
@@ -94,45 +97,88 @@ class Window:
     ) -> Iterator[Piece]:
         """The pieces of a stream: one after the other from its cursor, beginning `overlap` before
         it for what arrived late; or of the window that was asked for."""
-        at = self.position(stream.table, f"{stream.source}/{stream.name}")
+        for flow in self._flows(stream, overlap, oldest):
+            yield from self._stretches(stream, flow, read, step)
+
+    def _flows(
+        self, stream: Stream, overlap: timedelta, oldest: Callable[[], datetime]
+    ) -> Iterator[_Flow]:
+        """What is to be read, each under a position of its own."""
         if self.since is not None:
-            batch = f"{stream.name}/{micros(self.since)}-{micros(self.high)}"
-            low, after = self.since, self.position(stream.table, f"{stream.source}/{batch}")
-            if after >= 0:
-                low = moment(after)
-        else:
-            batch, after = stream.name, at
-            low = oldest() if at < 0 else moment(at) - overlap
+            name, after = self._backfill(stream, self.since)
+            yield _Flow(name, after, moment(after) if after >= 0 else self.since, self.high)
+            return
+        at = self.position(stream.table, f"{stream.source}/{stream.name}")
+        if at < 0:
+            yield _Flow(stream.name, at, oldest(), self.high)
+            return
+        back = moment(at) - overlap
+        name = f"{stream.name}/before-{at}"
+        done = self.position(stream.table, f"{stream.source}/{name}")
+        if back > self.now or -1 < done < at:  # the clock was ahead: what lies before was skipped
+            low = oldest() if done < 0 else moment(done) - overlap
+            yield _Flow(name, done, low, min(self.high, moment(at)))
+        yield _Flow(stream.name, at, back, self.high)
+
+    def _backfill(self, stream: Stream, since: datetime) -> tuple[str, int]:
+        """The name of a window that was asked for, and up to where it was read: -1 for a new one,
+        and for one that was read to its end before."""
+        first = f"{stream.name}/{micros(since)}-{micros(self.high)}"
+        for turn in count():
+            name = f"{first}~{turn}" if turn else first
+            after = self.position(stream.table, f"{stream.source}/{name}")
+            if after < micros(self.high):
+                return name, after
+        raise AssertionError
+
+    def _stretches(
+        self, stream: Stream, flow: _Flow, read: Callable[[Stretch], Batch], step: Step
+    ) -> Iterator[Piece]:
+        low, after = flow.low, flow.after
         begin = moment(after) if after >= 0 else low
-        while low < self.high:
+        while low < flow.high:
             edge = moment(after) if after >= 0 else low
-            high = min(max(edge, low) + step.size, self.high)
+            high = min(max(edge, low) + step.size, flow.high)
             if high <= edge and after >= 0:
                 return
             stretch = Stretch(low, high)
             yield Piece(
                 table=stream.table,
                 source=stream.source,
-                batch=batch,
+                batch=flow.name,
                 number=micros(high),
                 read=lambda stretch=stretch: read(stretch),  # type: ignore[misc]
                 origin=f"{stream.origin} {stretch.low:%Y-%m-%d %H:%M:%S} … {high:%H:%M:%S}",
                 after=after,
                 bounds=(low, high),
-                stream=stream.name,
-                share=(high - begin) / (self.high - begin),
+                stream=stream.scope or stream.name,
+                share=(high - begin) / (flow.high - begin),
             )
             low, after = high, micros(high)
 
 
+class _Flow(NamedTuple):
+    """A part of a pull: its name and position in µs (-1: none), from where to where it reads."""
+
+    name: str
+    after: int
+    low: datetime
+    high: datetime
+
+
 @dataclass(frozen=True)
 class Stream:
-    """One ordered flow of a source into one table, with a cursor of its own."""
+    """One ordered flow of a source into one table, with a cursor of its own.
+
+    `scope`, where the name is longer, is the server: what it delivered is not written again,
+    whichever of its streams brings it.
+    """
 
     table: str
     source: str
     name: str
     origin: str
+    scope: str = ""
 
 
 def micros(at: datetime) -> int:
