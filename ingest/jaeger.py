@@ -27,7 +27,6 @@ from lake import UserError
 
 _LIMITS = {10, 20, 25, 50, 100, 200, 250, 500, 1000, 1500, 2000, 5000, 10_000}  # as servers have
 TICK = timedelta(microseconds=1)
-_FIRST = timedelta(days=2)  # how far back a server is read that was never pulled
 
 
 class JaegerOptions(WebOptions):
@@ -37,6 +36,7 @@ class JaegerOptions(WebOptions):
     limit: int = Field(1500, ge=1, description="traces of one reply, at most")
     window: float = Field(900.0, gt=0, description="seconds of one question, to begin with")
     overlap: float = Field(300.0, ge=0, description="seconds read again for late spans")
+    reach: float = Field(2.0, gt=0, description="days the first pull goes back")
     api: Literal["auto", "v1", "v3"] = Field("auto", description="which query API")
 
 
@@ -121,7 +121,7 @@ class Server:
             lambda stretch: self._pulled(stretch, services),
             step=self.step,
             overlap=timedelta(seconds=self.given.overlap),
-            oldest=lambda: window.high - _FIRST,
+            oldest=lambda: window.high - timedelta(days=self.given.reach),
         )
 
     def check(self) -> str:

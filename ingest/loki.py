@@ -16,7 +16,6 @@ from ingest.web import Overloaded, Web, WebOptions, server_of
 from ingest.window import Step, Stream, Stretch, Window, micros
 from lake import UserError
 
-_FIRST = timedelta(days=1)  # how far back a server is read that was never pulled
 _TICK = timedelta(microseconds=1)
 
 
@@ -27,6 +26,7 @@ class LokiOptions(WebOptions):
     limit: int = Field(5000, ge=1, description="lines of one reply, at most")
     window: float = Field(900.0, gt=0, description="seconds of one question, to begin with")
     overlap: float = Field(300.0, ge=0, description="seconds read again for late lines")
+    reach: float = Field(1.0, gt=0, description="days the first pull goes back")
 
 
 class Loki(Source):
@@ -50,7 +50,7 @@ class Loki(Source):
             lambda stretch: self._lines(web, step, stretch),
             step=step,
             overlap=timedelta(seconds=self.given.overlap),
-            oldest=lambda: window.high - _FIRST,
+            oldest=lambda: window.high - timedelta(days=self.given.reach),
         )
 
     def check(self) -> str:

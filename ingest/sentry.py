@@ -20,11 +20,18 @@ from ingest import files
 from ingest.batch import Batch, Piece, content_id
 from ingest.sentry_json import decode
 from ingest.source import Source
-from ingest.web import Damaged, Web, WebOptions, as_json, is_url, server_of
+from ingest.web import Damaged, Refused, Web, WebOptions, as_json, is_url, server_of
 from ingest.window import Step, Stream, Stretch, Window
 from lake import UserError
 
-_FIRST = timedelta(days=14)  # how far back a project is read that was never pulled
+_ISSUE = {
+    "issue": "shortId",
+    "issue.title": "title",
+    "issue.type": "issueType",
+    "issue.category": "issueCategory",
+    "issue.first_seen": "firstSeen",
+    "issue.url": "permalink",
+}
 PAGES = 10_000  # pages of one window: beyond it the server repeats itself
 
 
@@ -35,6 +42,8 @@ class SentryOptions(WebOptions):
     projects: tuple[str, ...] = Field((), description="projects to pull (default: all)")
     window: float = Field(86_400.0, gt=0, description="seconds of one question, to begin with")
     overlap: float = Field(3600.0, ge=0, description="seconds read again for late events")
+    reach: float = Field(14.0, gt=0, description="days the first pull goes back")
+    issues: bool = Field(True, description="tell of each event's issue in its tags")
 
 
 class Sentry(Source):
@@ -93,7 +102,7 @@ class Server:
             lambda stretch: self._events(stretch, project),
             step=self.step,
             overlap=timedelta(seconds=self.given.overlap),
-            oldest=lambda: window.high - _FIRST,
+            oldest=lambda: window.high - timedelta(days=self.given.reach),
         )
 
     def _events(self, stretch: Stretch, project: str) -> Batch:
@@ -106,11 +115,31 @@ class Server:
             bare = "entries" not in event and "eventID" in event
             whole = self.web.json(f"{base}{name}/") if bare else event
             found.setdefault(name, {"projectSlug": project, **whole})
+        if found and self.given.issues:
+            issues = self._issues(stretch, project)
+            for event in found.values():
+                _tell(event, issues.get(str(event.get("groupID"))))
         batch = decode(msgspec.json.encode(list(found.values())), self.given.place, self.web.url)
         self.step.settle(len(found) * 20)
         low, high = stretch.low, stretch.high
         inside = batch.rows.filter(pl.col("ts").is_between(low, high, closed="left"))
         return Batch(inside, inside.height + batch.rejected.height, batch.rejected)
+
+    def _issues(self, stretch: Stretch, project: str) -> dict[str, Any]:
+        """The issues with events in the stretch, by their id; none where the server, or the
+        token, does not show them."""
+        asked = {
+            "project": project,
+            "start": _stamp(stretch.low),
+            "end": _stamp(stretch.high),
+            "query": "",  # else only the unresolved
+            "limit": 100,
+        }
+        path = f"/api/0/organizations/{self.given.organization}/issues/"
+        try:
+            return {str(issue.get("id")): issue for issue in self._pages(path, asked)}
+        except Refused:
+            return {}
 
     def _pages(self, path: str, asked: dict[str, Any]) -> Iterator[Any]:
         """Every entry of a listing, whatever page it is on."""
@@ -126,6 +155,15 @@ class Server:
             seen.add(after)
             cursor = after
         raise UserError(f"{self.web.url}: over {PAGES} pages for one window; nothing written.")
+
+
+def _tell(event: dict[str, Any], issue: dict[str, Any] | None) -> None:
+    """An issue's name, beginning and kind as tags of its event; not what changes with time."""
+    tags = event.get("tags") or []
+    if issue and isinstance(tags, list):
+        told = {key: issue.get(name) for key, name in _ISSUE.items()}
+        more = [{"key": key, "value": str(value)} for key, value in told.items() if value]
+        event["tags"] = [*tags, *more]
 
 
 def _page(reply: requests.Response) -> tuple[list[Any], str | None]:

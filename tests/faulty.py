@@ -188,6 +188,8 @@ class Sentry:
     def __call__(self, path: str, params: Params) -> Answer:
         if path.endswith("/projects/"):
             return answer([{"slug": "shop"}])
+        if path.endswith("/issues/"):
+            return answer([{"id": "1", "shortId": "SHOP-1", "firstSeen": _text(0)}])
         if not path.endswith("/events/"):
             return answer({"detail": "not found"}, 404)
         low, high = _micros(params["start"]), _micros(params["end"])
