@@ -22,6 +22,7 @@ from quality.rules import (
     span_shared,
     time_implausible,
     time_unit,
+    trace_merged,
     trace_split,
 )
 
@@ -42,6 +43,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("id_format", id_format.drop_spans),  # what nothing explains
     ("span_shared", span_shared.apply),
     ("parent_cycle", parent_cycle.apply),
+    ("trace_merged", trace_merged.apply),  # requests are what whole links hold together
     ("clock_skew", skew.apply),  # needs right links; all below compare times across hosts
     ("id_missing", span_id_missing.apply),  # a parent is known by the times of its children
     ("duration_negative", duration_negative.apply),

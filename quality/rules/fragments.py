@@ -13,6 +13,7 @@ import polars as pl
 from quality import marks
 
 HOUR = 3_600_000_000_000
+GRAIN = 2_000_000  # ns: two whole milliseconds, the coarsest resolution of both ends
 
 
 def settled(spans: pl.DataFrame, step: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
@@ -30,27 +31,36 @@ def links(spans: pl.DataFrame) -> pl.DataFrame:
     other; `up` says that the fragment holds the child. Every pair stands both ways.
     """
     rows = spans.select(
-        "row", "trace_id", "span_id", "parent_span_id", "start_ns", fragment().alias("fragment")
+        "span_id", "parent_span_id", "start_ns", "duration_ns", fragment().alias("fragment")
     )
-    own = rows.select("fragment", parent_span_id="span_id").unique()
-    stray = rows.filter(pl.col("parent_span_id").is_not_null()).join(
-        own, on=["fragment", "parent_span_id"], how="anti"
-    )
+    named = rows.filter(pl.col("parent_span_id").is_not_null())
+    own = rows.select("fragment", parent_span_id="span_id")
+    stray = named.join(own, on=["fragment", "parent_span_id"], how="anti")
+    if not stray.height:
+        return pl.DataFrame(schema={"fragment": pl.String, "other": pl.String, "up": pl.Boolean})
     parents = (
-        rows.filter(pl.col("span_id").is_in(stray["parent_span_id"].unique().implode()))
+        rows.join(stray.select(span_id="parent_span_id").unique(), on="span_id", how="semi")
         .group_by("span_id")
         .agg(
             pl.col("fragment").n_unique().alias("places"),
             pl.col("fragment").min().alias("other"),
             pl.col("start_ns").min().alias("parent_start"),
+            pl.col("duration_ns").max().alias("parent_length"),
         )
         .filter(pl.col("places") == 1)
     )
-    near = (pl.col("start_ns") - pl.col("parent_start")).abs() < HOUR
-    found = stray.join(parents, left_on="parent_span_id", right_on="span_id").filter(near)
+    found = stray.join(parents, left_on="parent_span_id", right_on="span_id").filter(_believed())
     up = found.select("fragment", "other", up=pl.lit(value=True))
     down = found.select(fragment="other", other="fragment", up=pl.lit(value=False))
     return pl.concat([up, down]).unique()
+
+
+def _believed() -> pl.Expr:
+    """Parent and child lie near in time, and the child does not hold its parent."""
+    early = pl.col("parent_start") - pl.col("start_ns")
+    late = pl.col("duration_ns") - early - pl.col("parent_length")
+    holds = (early > GRAIN) & (late > GRAIN)
+    return (early.abs() < HOUR) & ~holds.fill_null(value=False)
 
 
 def fragment() -> pl.Expr:
@@ -59,12 +69,17 @@ def fragment() -> pl.Expr:
     return pl.coalesce("trace_id", alone)
 
 
-def sizes(spans: pl.DataFrame) -> pl.DataFrame:
-    """How many distinct spans a fragment holds, and whether one of them is a root."""
-    return spans.group_by(fragment().alias("fragment")).agg(
-        pl.col("span_id").n_unique().alias("count"),
-        pl.col("parent_span_id").is_null().any().alias("rooted"),
-    )
+def sizes(spans: pl.DataFrame, fragments: pl.Series) -> pl.DataFrame:
+    """How many distinct spans (`count`) some fragments hold."""
+    rows = spans.select("span_id", fragment().alias("fragment"))
+    asked = rows.join(fragments.unique().to_frame("fragment"), on="fragment", how="semi")
+    return asked.group_by("fragment").agg(pl.col("span_id").n_unique().alias("count"))
+
+
+def rooted(spans: pl.DataFrame, fragments: pl.Series) -> pl.DataFrame:
+    """Those of some fragments that hold a root."""
+    roots = spans.filter(pl.col("parent_span_id").is_null()).select(fragment().alias("fragment"))
+    return roots.join(fragments.unique().to_frame("fragment"), on="fragment", how="semi").unique()
 
 
 def adopt(spans: pl.DataFrame, homes: pl.DataFrame, name: str) -> pl.DataFrame:
@@ -77,7 +92,11 @@ def adopt(spans: pl.DataFrame, homes: pl.DataFrame, name: str) -> pl.DataFrame:
         .group_by("fragment")
         .agg(pl.col("home").n_unique().alias("homes"), pl.col("home").first())
     )
-    certain = certain.filter(pl.col("homes") == 1, ~pl.col("home").str.starts_with("row "))
+    certain = certain.filter(
+        pl.col("homes") == 1,
+        ~pl.col("home").str.starts_with("row "),
+        pl.col("home") != pl.col("fragment"),
+    )
     if not certain.height:
         return spans
     joined = spans.with_columns(fragment().alias("fragment")).join(
@@ -89,10 +108,10 @@ def adopt(spans: pl.DataFrame, homes: pl.DataFrame, name: str) -> pl.DataFrame:
     ).drop("fragment", "home")
 
 
-def distance(one: str, other: str) -> pl.Expr:
-    """In how many hex digits two 32-digit ids differ."""
+def distance(one: str, other: str, size: int = 32) -> pl.Expr:
+    """In how many hex digits two ids differ."""
     digits = [
         (pl.col(one).str.slice(i, 1) != pl.col(other).str.slice(i, 1)).cast(pl.Int32)
-        for i in range(32)
+        for i in range(size)
     ]
     return pl.sum_horizontal(digits)

@@ -1,8 +1,4 @@
-"""A subtree under another trace id, though its parent link points into a trace, joins it.
-
-Which of the two ids is the trace's own, the links do not tell: the piece with fewer spans takes
-the other's, so that one damaged root does not rename its whole trace.
-"""
+"""A subtree under another trace id, though its parent link points into a trace, joins it."""
 
 from __future__ import annotations
 
@@ -19,22 +15,18 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def _once(spans: pl.DataFrame) -> pl.DataFrame:
-    count = fragments.sizes(spans)
-    joints = (
-        fragments.links(spans)
-        .filter(pl.col("up"), ~_unnamed("fragment"), ~_unnamed("other"))
-        .join(count.filter(~pl.col("rooted")).select("fragment", "count"), on="fragment")
-        .join(count.filter("rooted").select(other="fragment", whole="count"), on="other")
-        .filter(pl.col("other").n_unique().over("fragment") == 1)
+    """The uppermost first: a piece moves to one that stays. Pieces that point at each other in a
+    ring never move."""
+    up = fragments.links(spans).filter(
+        pl.col("up"),
+        ~pl.col("fragment").str.starts_with("row "),
+        ~pl.col("other").str.starts_with("row "),
     )
-    alone = pl.col("fragment").n_unique().over("other") == 1
-    larger = alone & (pl.col("count") > pl.col("whole"))
-    homes = joints.select(
-        pl.when(larger).then("other").otherwise("fragment").alias("fragment"),
-        pl.when(larger).then("fragment").otherwise("other").alias("home"),
-    )
-    return fragments.adopt(spans, homes, NAME)
-
-
-def _unnamed(column: str) -> pl.Expr:
-    return pl.col(column).str.starts_with("row ")
+    if not up.height:
+        return spans
+    rooted = fragments.rooted(spans, up["fragment"])
+    up = up.join(rooted, on="fragment", how="anti")
+    stays = up.join(up.select(other="fragment").unique(), on="other", how="anti")
+    clear = pl.col("other").n_unique().over("fragment") == 1
+    moves = up.filter(clear).join(stays.select("fragment", "other"), on=["fragment", "other"], how="semi")
+    return fragments.adopt(spans, moves.select("fragment", home="other"), NAME)
