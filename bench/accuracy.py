@@ -86,6 +86,7 @@ def _renamed(both: pl.DataFrame) -> pl.DataFrame:
         (pl.col("fault") == "span_shared") & (pl.col("way") == "server"),
         pl.col("span_id") != pl.col("span_id_0"),
     ).select("span_id", true="span_id_1").unique("span_id")
+    shared = pl.concat([shared, _unborne(both)]).unique("span_id", keep="first", maintain_order=True)
     merged = (
         both.filter(pl.col("merged"), pl.col("trace_id") != pl.col("trace_id_0"))
         .group_by("trace_id")
@@ -96,11 +97,35 @@ def _renamed(both: pl.DataFrame) -> pl.DataFrame:
     )
     known = both["trace_id_1"].unique().implode()
     merged = merged.filter(~pl.col("trace_id").is_in(known))
+    merged = pl.concat([merged, _nameless(both)]).unique("trace_id", keep="any")
     for column, names in (("span_id", shared), ("parent_span_id", shared.rename({"span_id": "parent_span_id"})), ("trace_id", merged)):
         both = both.join(names, on=column, how="left", maintain_order="left").with_columns(
             pl.coalesce("true", column).alias(column)
         ).drop("true")
     return both
+
+
+def _unborne(both: pl.DataFrame) -> pl.DataFrame:
+    """Spans whose own id neither they nor a child bear any more: the id they have now."""
+    told = pl.concat(
+        [
+            both.filter(pl.col("span_id_0") == pl.col("span_id_1"))["span_id_1"],
+            both.filter(pl.col("parent_span_id_0") == pl.col("parent_span_id_1"))["parent_span_id_1"],
+        ]
+    )
+    lost = both.filter(~pl.col("span_id_1").is_in(told.unique().implode()), pl.col("fault") == "id_missing")
+    return lost.select("span_id", true="span_id_1").drop_nulls().unique("span_id")
+
+
+def _nameless(both: pl.DataFrame) -> pl.DataFrame:
+    """Of requests whose own id no row bears any more, the id that most of their rows bear now:
+    they can be brought together, but not be named."""
+    told = both.filter(pl.col("trace_id_0") == pl.col("trace_id_1"))
+    told = pl.concat([told["trace_id_1"], both.filter(pl.col("merged") | (pl.col("fault") == "id_format"))["trace_id_1"]])
+    lost = both.filter(~pl.col("trace_id_1").is_in(told.unique().implode()))
+    most = pl.col("trace_id").drop_nulls().mode().sort().first()
+    names = lost.group_by(true="trace_id_1").agg(trace_id=most).drop_nulls()
+    return names.select("trace_id", "true")
 
 
 def _verdicts(both: pl.DataFrame) -> pl.DataFrame:
@@ -126,8 +151,10 @@ def _verdicts(both: pl.DataFrame) -> pl.DataFrame:
     )
     double = pl.col("fault") == "span_duplicate"
     first = pl.col("fate").eq("kept").sum().over("origin") == 1
+    under = pl.col("trace_id") == pl.col("under")  # as it came, the merger alone is left
+    left = {name: same[name] | (under.fill_null(value=False) if name == "trace_id" else False) for name in COLUMNS}
     wrong = pl.any_horizontal(
-        ~right[name] & ~same[name] & ~unread.get(name, pl.lit(value=False)) for name in COLUMNS
+        ~right[name] & ~left[name] & ~unread.get(name, pl.lit(value=False)) for name in COLUMNS
     )
     changed = pl.any_horizontal(~same[name] for name in COLUMNS)
     all_right = pl.all_horizontal(right.values())
@@ -135,9 +162,9 @@ def _verdicts(both: pl.DataFrame) -> pl.DataFrame:
     return both.with_columns(
         damaged=damaged | double | (pl.col("skewed") | pl.col("zoned")),
         changed=((changed & kept) | healthy_gone),
-        right=pl.when(double).then(first).when(kept).then(all_right).otherwise(pl.lit(value=False)),
+        right=pl.when(double | (pl.col("fate") == "merged")).then(first).when(kept).then(all_right).otherwise(pl.lit(value=False)),
         wrong=(wrong & kept) | ((pl.col("fate") == "merged") & ~first),
-        **{f"{name}_right": right[name] for name in COLUMNS},
+        **{f"{name}_right": right[name] | (left[name] & ~same[name]) for name in COLUMNS},
     )
 
 

@@ -39,14 +39,14 @@ ROW_FAULTS = (
 )
 FAULTS = (*ROW_FAULTS, "trace_merged", "time_zone", "clock_skew")
 IDS = ("trace_id", "span_id", "parent_span_id")
-FAR = 3 * 3_600_000_000  # µs between requests that come under one id; a third of them closer
+
 FUTURE = 4_102_444_800_000_000  # µs: the year 2100
 
 
 class Corrupted(NamedTuple):
     """rows: the damaged raw spans, shuffled and numbered anew by `arrival`; truth: a row for each
     of them, of the same `arrival`: `origin` (place in the clean frame), `parent` (origin of its
-    parent, -1), `fault`, `way` (how), `merged`, `zoned`, `skewed`, and what is true: trace_id,
+    parent, -1), `fault`, `way` (how), `merged` (`under` which id), `zoned`, `skewed`, and what is true: trace_id,
     span_id, parent_span_id, start_ns, duration_ns; lost: origins that were taken away."""
 
     rows: pl.DataFrame
@@ -66,7 +66,7 @@ class Clean:
             places, on=["trace_id", "parent_span_id"], how="left", maintain_order="left"
         )
         self.parent = joined["place"].cast(pl.Int64).fill_null(-1).to_numpy()
-        self.trace = rows.select(pl.col("trace_id").rle_id() if False else pl.col("trace_id").rank("dense")).to_series().cast(pl.Int64).to_numpy() - 1  # fmt: skip
+        self.trace = rows.select(pl.col("trace_id").rank("dense")).to_series().cast(pl.Int64).to_numpy() - 1  # fmt: skip
         self.children = np.bincount(self.parent[self.parent >= 0], minlength=self.size)
         scale = np.where(rows["start_unit"].to_numpy() == "ns", 1, 1000)
         self.start_ns = rows["start"].to_numpy() * scale
@@ -128,9 +128,9 @@ def corrupt(
         if share := shares.get(fault, 0.0):
             _choose(plan, fault, share * tree.size)
     damage = Damage(tree, plan, rng)
+    merged = damage.merge(shares.get("trace_merged", 0.0))
     damage.clocks(hosts or {}, zones or {})
     damage.rows()
-    merged = damage.merge(shares.get("trace_merged", 0.0))
     return damage.done(merged, zones or {}, hosts or {})
 
 
@@ -218,12 +218,13 @@ class Damage:
         self.start = tree.rows["start"].to_numpy().copy()
         self.duration = tree.rows["duration"].to_numpy().copy()
         self.ids = {name: tree.rows[name] for name in IDS}
+        self.under = self.ids["trace_id"]  # with the ids of merged traces, but no other fault
         self.attributes = tree.rows["attributes"]
         self.grain = np.where(tree.rows["start_unit"].to_numpy() == "ns", 1000, 1)  # per µs
 
     def _set(self, column: str, rows: Longs, values: pl.Series) -> None:
         if len(rows):
-            self.ids[column] = self.ids[column].scatter(rows, values)
+            self.ids[column] = self.ids[column].clone().scatter(rows, values)
 
     def clocks(
         self, hosts: Mapping[str, tuple[float, float, float, float]], zones: Mapping[str, int]
@@ -276,19 +277,19 @@ class Damage:
         tag = pl.select(
             pl.concat_str(
                 pl.lit('[{"key":"_dd.p.tid","value":"'),
-                self.ids["trace_id"].gather(told) if False else ids.filter(pl.Series(ways == "tid")).str.slice(0, 16),
+                ids.filter(pl.Series(ways == "tid")).str.slice(0, 16),
                 pl.lit('"}]'),
             )
         ).to_series() if len(told) else None  # fmt: skip
         if tag is not None:
-            self.attributes = self.attributes.scatter(told, tag)
+            self.attributes = self.attributes.clone().scatter(told, tag)
 
     def _forget(self, rows: Longs, ways: Any) -> None:
         for name in ("trace_id", "span_id"):
             chosen = rows[ways == name]
             size = 32 if name == "trace_id" else 16
             texts = np.array([None, "", "0" * size, "not an id"], object)
-            self._set(name, chosen, pl.Series(self.rng.choice(texts, len(chosen)), dtype=pl.String))
+            self._set(name, chosen, pl.Series(self.rng.choice(texts, len(chosen)).tolist(), dtype=pl.String))
 
     def _digits(self, rows: Longs, ways: Any) -> None:
         for name in IDS:
@@ -361,11 +362,8 @@ class Damage:
         becomes[guest[: len(host)]] = first[host[: len(guest)]]
         merged = becomes[self.tree.trace] >= 0
         rows = np.flatnonzero(merged)
-        old, new = true.gather(rows), true.gather(becomes[self.tree.trace[rows]])
-        now = self.ids["trace_id"].gather(rows)
-        whole = pl.select(pl.when(now == old).then(new).otherwise(now)).to_series()
-        merged[rows[(now == old).fill_null(value=False).to_numpy() == 0]] = False
-        self._set("trace_id", rows, whole)
+        self._set("trace_id", rows, true.gather(becomes[self.tree.trace[rows]]))
+        self.under = self.ids["trace_id"]
         return merged
 
     def done(self, merged: Flags, zones: Collection[str], hosts: Collection[str]) -> Corrupted:
@@ -373,7 +371,6 @@ class Damage:
         fault, way = self.plan.fault, self.plan.way
         doubled = np.flatnonzero(fault == "span_duplicate")
         lost = np.flatnonzero(fault == "parent_missing")
-        kinds = [("", ""), *((str(f), str(w)) for f, w in {*zip(fault, way, strict=True)})]
         truth = self.tree.rows.select(*IDS).with_columns(
             origin=pl.int_range(pl.len(), dtype=pl.Int64),
             parent=pl.Series(self.tree.parent),
@@ -382,10 +379,10 @@ class Damage:
             fault=pl.Series(fault, dtype=pl.String),
             way=pl.Series(way, dtype=pl.String),
             merged=pl.Series(merged),
+            under=self.under,
             zoned=self.tree.rows["service"].is_in(list(zones)).fill_null(value=False),
             skewed=self.tree.rows["host"].is_in(list(hosts)).fill_null(value=False),
         )
-        del kinds
         damaged = self.tree.rows.with_columns(
             **self.ids,
             start=pl.Series(self.start),

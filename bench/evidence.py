@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from bench.corrupt import FAR, Clean, Corrupted
+from bench.corrupt import Clean, Corrupted
+from quality.rules.trace_merged import FAR
 
 Flags = npt.NDArray[np.bool_]
 DOUBT = 1_000_000  # ns: a time is placed when its bounds leave less
@@ -28,7 +29,7 @@ def repairable(clean: pl.DataFrame, planted: Corrupted) -> pl.DataFrame:
     on_top = (fault == "") & (truth["merged"] | truth["skewed"] | truth["zoned"]).to_numpy()
     can[on_top] = True
     merged = truth["merged"].to_numpy()
-    can[merged] &= world.far[world.tree.trace[origin[merged]]] & world.rooted[origin[merged]]
+    can[merged] &= world.apart[world.tree.trace[origin[merged]]] & world.rooted[origin[merged]]
     return truth.select("arrival").with_columns(repairable=pl.Series(can))
 
 
@@ -45,12 +46,16 @@ class World:
         self.fault[origin] = truth["fault"].to_numpy()
         self.way[origin] = truth["way"].to_numpy()
         self.sound = self.fault == ""
+        self.told = planted.rows
+        self.place = np.full(size, -1)
+        once = (planted.truth["fault"] != "span_duplicate").to_numpy()
+        self.place[origin] = np.flatnonzero(once)
         self.kids = self._kids(self.sound)
         parent = self.tree.parent
         self.has_parent = parent >= 0
         self.parent_sound = self.has_parent & self.sound[parent]
         self.linked = self.parent_sound | (self.kids > 0)
-        self.far, self.rooted = self._merged(planted)
+        self.apart, self.rooted = self._merged(planted)
 
     def _kids(self, which: Flags) -> npt.NDArray[np.int64]:
         rows = np.flatnonzero((self.tree.parent >= 0) & which)
@@ -63,18 +68,22 @@ class World:
         far = np.zeros(count, bool)
         first = np.full(count, np.iinfo(np.int64).max)
         np.minimum.at(first, self.tree.trace, self.tree.start_ns)
+        whole = self.sound.copy()
+        while True:
+            after = whole & (~self.has_parent | whole[self.tree.parent])
+            if (after == whole).all():
+                break
+            whole = after
+        root = np.zeros(count, bool)
+        root[self.tree.trace[~self.has_parent & self.sound]] = True
         rows = truth.filter(pl.col("merged"), pl.col("fault") == "")
         now = planted.rows.select("arrival", came="trace_id").join(rows, on="arrival")
         home = dict(zip(self.tree.rows["trace_id"].to_list(), self.tree.trace.tolist(), strict=True))
         guests = self.tree.trace[now["origin"].to_numpy()]
         hosts = np.array([home[name] for name in now["came"].to_list()], np.int64)
-        far[guests] = np.abs(first[guests] - first[hosts]) >= 3_600_000_000_000
-        whole = self.sound.copy()
-        while True:
-            after = whole & (~self.has_parent | whole[self.tree.parent])
-            if (after == whole).all():
-                return far, whole
-            whole = after
+        far[guests] = np.abs(first[guests] - first[hosts]) >= FAR
+        far[guests] &= root[hosts]
+        return far, whole
 
     def judges(self):  # noqa: ANN201
         """fault → which rows (origin, way) can be repaired."""
@@ -94,10 +103,9 @@ class World:
 
     def _by_group(self, rows, evident) -> Flags:
         """A fragment is as evident as one of its rows."""
-        trace = self.tree.trace[rows]
-        some = np.zeros(int(self.tree.trace.max()) + 1, bool)
-        np.logical_or.at(some, trace, evident)
-        return some[trace]
+        told = self.told["trace_id"].gather(self.place[rows])
+        shown = pl.DataFrame({"told": told, "evident": pl.Series(evident)})
+        return shown.select(pl.col("evident").any().over("told")).to_series().to_numpy()
 
     def _truncated(self, rows, way) -> Flags:
         return self._by_group(rows, self.linked[rows] | (way == "tid"))
@@ -107,10 +115,18 @@ class World:
             self.tree.trace,
             weights=((self.fault == "id_missing") & (self.way == "span_id")) | (self.fault == "parent_missing")
             | np.isin(self.way, ["span_id", "parent_span_id"]) & (self.fault == "id_corrupt")
-            | (self.fault == "span_shared") ,
+            | (self.fault == "span_shared") | (self.fault == "parent_cycle"),
         ) == 1
         named = alone[self.tree.trace[rows]] & (self.kids[rows] > 0)
-        return np.where(way == "trace_id", self.linked[rows], named)
+        borne = np.bincount(self.tree.trace, weights=self.sound)[self.tree.trace[rows]] >= 2
+        return np.where(way == "trace_id", self.linked[rows] & self._agreed(rows) & borne, named)
+
+    def _agreed(self, rows) -> Flags:
+        """No neighbour of the row is under a third trace's id."""
+        other = self.fault == "trace_split"
+        kids = np.bincount(self.tree.parent[other & self.has_parent], minlength=self.tree.size)
+        above = self.has_parent[rows] & other[self.tree.parent[rows]]
+        return (kids[rows] == 0) & ~above
 
     def _corrupt(self, rows, way) -> Flags:
         others = np.bincount(self.tree.trace, weights=self.sound) >= 2
@@ -127,38 +143,48 @@ class World:
         return np.ones(len(rows), bool)
 
     def _cycle(self, rows, way) -> Flags:
-        return (way == "self") | (self.kids[rows] > 0)
+        """The rest of the loop is sound: from the span that is told as the parent up to the row."""
+        told = self.told["parent_span_id"].gather(self.place[rows])
+        names = pl.DataFrame({"span_id": told, "number": np.arange(len(rows))})
+        known = self.tree.rows.select("span_id", at=pl.int_range(pl.len(), dtype=pl.Int64))
+        at = names.join(known, on="span_id", how="left", maintain_order="left")["at"].to_numpy()
+        at, fine = at.copy(), np.ones(len(rows), bool)
+        while (walking := (at != rows) & (at >= 0)).any():
+            fine[walking] &= self.sound[at[walking]]
+            at[walking] = self.tree.parent[at[walking]]
+        return (way == "self") | fine
 
     def _unit(self, rows, way) -> Flags:
         return (way != "s") | self.linked[rows]
 
     def _bounds(self, rows):
-        """Parent's and children's interval as far as these are sound."""
+        """Parent's and children's interval as far as these are sound, each as surely as its
+        resolution and the row's own allow."""
         tree, far = self.tree, np.iinfo(np.int64).max // 2
         start, end = tree.start_ns, tree.start_ns + tree.duration_ns
+        grain = np.where(start % 1_000_000 == 0, 1_000_000, 1_000)
+        own = np.where(tree.duration_ns[rows] % 1_000_000 == 0, 1_000_000, 1_000)
         kind = tree.rows["kind"].fill_null("").to_numpy()
         up = self.parent_sound[rows]
         parent = tree.parent[rows]
         waited = (kind[rows] != "consumer") & (kind[parent] != "producer")
-        low = np.where(up, start[parent], -far)
-        high = np.where(up & waited, end[parent], far)
+        low = np.where(up, start[parent] - grain[parent] - own, -far)
+        high = np.where(up & waited, end[parent] + 2 * grain[parent] + 2 * own, far)
         kids = np.flatnonzero(self.has_parent & self.sound)
         first, last = np.full(tree.size, far), np.full(tree.size, -far)
-        np.minimum.at(first, tree.parent[kids], start[kids])
+        np.minimum.at(first, tree.parent[kids], (start + grain)[kids])
         ended = kids[kind[kids] != "consumer"]
-        np.maximum.at(last, tree.parent[ended], end[ended])
-        return low, high, first[rows], last[rows]
+        np.maximum.at(last, tree.parent[ended], (end - 2 * grain)[ended])
+        return low, high, first[rows] + own, last[rows] - 2 * own
 
-    def _implausible(self, rows, _way) -> Flags:
+    def _implausible(self, rows, way) -> Flags:
         low, high, first, last = self._bounds(rows)
         length = self.tree.duration_ns[rows]
         width = np.minimum(high - length, first) - np.maximum(low, last - length)
-        return self.parent_sound[rows] & (width <= DOUBT - 8_000)
+        return self.parent_sound[rows] & ((width <= DOUBT) | (way == "wrap") & (width < 60_000_000_000))
 
     def _negative(self, rows, way) -> Flags:
         low, high, first, last = self._bounds(rows)
         start, length = self.tree.start_ns[rows], self.tree.duration_ns[rows]
-        turned = start + length  # what was told as the start; with its sign turned it would end here
-        grain = 4_000
-        excluded = (turned + length > high + grain) | (turned > first + grain)
-        return (way == "swapped") & excluded
+        told = start + length  # as the start; with its sign turned the span would end later still
+        return (way == "swapped") & ((told + length > high) | (told > first))

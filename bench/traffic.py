@@ -28,7 +28,7 @@ Tree = tuple[Any, ...]  # (service, operation, how, share of requests, *children
 SHOP: tuple[tuple[float, Tree], ...] = (
     (0.35, ("frontend", "GET /", "root", 1, ("catalog", "list", "call", 1, ("catalog", "query", "work", 1), ("cache", "get", "call", 0.8)), ("cart", "size", "call", 0.6))),
     (0.25, ("frontend", "GET /item", "root", 1, ("catalog", "item", "call", 1, ("catalog", "query", "work", 1)), ("pricing", "quote", "all", 1), ("inventory", "stock", "all", 1, ("inventory", "select", "work", 0.9)), ("pricing", "quote", "all", 0.5))),
-    (0.25, ("frontend", "POST /cart", "root", 1, ("cart", "add", "call", 1, ("cart", "lock", "work", 1, ("cart", "write", "work", 1)), ("inventory", "hold", "call", 1), ("cart", "publish", "queue", 0.7, ("mail", "note", "work", 1))))),
+    (0.25, ("frontend", "POST /cart", "root", 1, ("cart", "add", "call", 1, ("cart", "lock", "work", 1, ("cart", "write", "work", 1)), ("inventory", "hold", "call", 1), ("mail", "publish", "queue", 0.7, ("mail", "note", "work", 1))))),
     (0.15, ("frontend", "POST /order", "root", 1, ("checkout", "place", "call", 1, ("cart", "read", "call", 1, ("cache", "get", "call", 0.5)), ("payment", "charge", "call", 1, ("payment", "sign", "work", 1), ("bank", "transfer", "call", 1)), ("payment", "charge", "call", 0.1, ("payment", "sign", "work", 1)), ("shipping", "book", "queue", 0.9, ("shipping", "label", "work", 1), ("inventory", "take", "call", 1)), ("mail", "receipt", "queue", 0.9, ("mail", "render", "work", 1))))),
 )  # fmt: skip
 

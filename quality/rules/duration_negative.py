@@ -6,7 +6,7 @@ from __future__ import annotations
 import polars as pl
 
 from quality import marks
-from quality.rules.time_unit import resolution
+from quality.rules.time_unit import plausible, resolution
 
 NAME = "duration_negative"
 LONGEST = 86_400_000_000_000  # ns: beyond a day the number itself is not believed
@@ -45,7 +45,9 @@ def neighbours(spans: pl.DataFrame, which: pl.Expr) -> pl.DataFrame:
     asked = spans.filter(which)
     ends = pl.col("start_ns") + pl.col("duration_ns")
     doubt = pl.col("clock_error_ns") + resolution(pl.col("start_ns"))
-    fine = spans.filter(~which & (pl.col("duration_ns") >= 0), pl.col("trace_id").is_not_null())
+    late = 2 * doubt  # an end is a start and a duration, each told as coarsely
+    can_be = plausible(pl.col("start_ns")) & (pl.col("duration_ns") >= 0)
+    fine = spans.filter(~which & can_be, pl.col("trace_id").is_not_null())
     keys = ["trace_id", "parent_span_id"]
     above = (
         fine.join(asked.select("trace_id", span_id="parent_span_id"), on=["trace_id", "span_id"], how="semi")
@@ -53,7 +55,7 @@ def neighbours(spans: pl.DataFrame, which: pl.Expr) -> pl.DataFrame:
             "trace_id",
             parent_span_id="span_id",
             low=pl.col("start_ns") - doubt,
-            high=pl.when(pl.col("kind").fill_null("") != "producer").then(ends + doubt),
+            high=pl.when(pl.col("kind").fill_null("") != "producer").then(ends + late),
         )
         .sort(*keys, "low")
         .unique(keys, keep="first", maintain_order=True)
@@ -64,7 +66,7 @@ def neighbours(spans: pl.DataFrame, which: pl.Expr) -> pl.DataFrame:
         .group_by("trace_id", span_id="parent_span_id")
         .agg(
             first=(pl.col("start_ns") + doubt).min(),
-            last=(ends - doubt).filter(waited).max(),
+            last=(ends - late).filter(waited).max(),
         )
     )
     own = pl.col("clock_error_ns") + resolution(pl.col("duration_ns"))
@@ -77,9 +79,9 @@ def neighbours(spans: pl.DataFrame, which: pl.Expr) -> pl.DataFrame:
     return bounded.select(
         "row",
         low=pl.col("low") - pl.col("own"),
-        high=high + pl.col("own"),
+        high=high + 2 * pl.col("own"),
         first=pl.col("first") + pl.col("own"),
-        last=pl.col("last") - pl.col("own"),
+        last=pl.col("last") - 2 * pl.col("own"),
     )
 
 

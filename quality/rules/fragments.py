@@ -11,9 +11,9 @@ from collections.abc import Callable
 import polars as pl
 
 from quality import marks
+from quality.rules.time_unit import plausible, resolution
 
 HOUR = 3_600_000_000_000
-GRAIN = 2_000_000  # ns: two whole milliseconds, the coarsest resolution of both ends
 
 
 def settled(spans: pl.DataFrame, step: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
@@ -28,10 +28,15 @@ def links(spans: pl.DataFrame) -> pl.DataFrame:
     """Pairs of fragments that a parent link joins: (fragment, other, up).
 
     Only links whose parent is missing in the child's own fragment, and is found in exactly one
-    other; `up` says that the fragment holds the child. Every pair stands both ways.
+    other; `up` says that the fragment holds the child. Every pair stands both ways. Fragments on
+    both sides of a row without a trace id are a pair too.
     """
     rows = spans.select(
-        "span_id", "parent_span_id", "start_ns", "duration_ns", fragment().alias("fragment")
+        "span_id",
+        "parent_span_id",
+        pl.when(plausible(pl.col("start_ns"))).then("start_ns").alias("start_ns"),
+        "duration_ns",
+        fragment().alias("fragment"),
     )
     named = rows.filter(pl.col("parent_span_id").is_not_null())
     own = rows.select("fragment", parent_span_id="span_id")
@@ -50,17 +55,39 @@ def links(spans: pl.DataFrame) -> pl.DataFrame:
         .filter(pl.col("places") == 1)
     )
     found = stray.join(parents, left_on="parent_span_id", right_on="span_id").filter(_believed())
-    up = found.select("fragment", "other", up=pl.lit(value=True))
-    down = found.select(fragment="other", other="fragment", up=pl.lit(value=False))
-    return pl.concat([up, down]).unique()
+    up = _bridged(found.select("fragment", "other").unique())
+    both = [
+        up.with_columns(up=pl.lit(value=True)),
+        up.select(fragment="other", other="fragment", up=pl.lit(value=False)),
+    ]
+    return pl.concat(both)
+
+
+def _bridged(up: pl.DataFrame) -> pl.DataFrame:
+    """The links, and those that lead through one row without a trace id. Of two children of such
+    a row each counts as a child of the other's."""
+    alone = pl.col("other").str.starts_with("row ")
+    below = up.filter(alone).select("fragment", through="other")
+    if not below.height:
+        return up
+    above = up.filter(pl.col("fragment").str.starts_with("row ")).select("other", through="fragment")
+    over = below.join(above, on="through").select("fragment", "other")
+    beside = below.join(below.rename({"fragment": "other"}), on="through")
+    more = pl.concat([over, beside.select("fragment", "other")])
+    named = [~pl.col(side).str.starts_with("row ") for side in ("fragment", "other")]
+    more = more.filter(*named, pl.col("fragment") != pl.col("other"))
+    return pl.concat([up, more]).unique()
 
 
 def _believed() -> pl.Expr:
-    """Parent and child lie near in time, and the child does not hold its parent."""
+    """Parent and child lie near in time, and the child does not hold its parent, as far as their
+    times can be."""
     early = pl.col("parent_start") - pl.col("start_ns")
     late = pl.col("duration_ns") - early - pl.col("parent_length")
-    holds = (early > GRAIN) & (late > GRAIN)
-    return (early.abs() < HOUR) & ~holds.fill_null(value=False)
+    grain = resolution(pl.col("start_ns")) + resolution(pl.col("parent_start"))
+    holds = (early > grain) & (late > 2 * grain)
+    far = early.abs() >= HOUR
+    return ~(far | holds).fill_null(value=False)
 
 
 def fragment() -> pl.Expr:
@@ -108,10 +135,10 @@ def adopt(spans: pl.DataFrame, homes: pl.DataFrame, name: str) -> pl.DataFrame:
     ).drop("fragment", "home")
 
 
-def distance(one: str, other: str, size: int = 32) -> pl.Expr:
-    """In how many hex digits two ids differ."""
+def distance(one: str, other: str, size: int = 32, first: int = 0) -> pl.Expr:
+    """In how many hex digits two ids differ, from digit `first` on."""
     digits = [
         (pl.col(one).str.slice(i, 1) != pl.col(other).str.slice(i, 1)).cast(pl.Int32)
-        for i in range(size)
+        for i in range(first, size)
     ]
     return pl.sum_horizontal(digits)

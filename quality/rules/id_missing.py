@@ -16,11 +16,15 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def _once(spans: pl.DataFrame) -> pl.DataFrame:
-    if spans["trace_id"].null_count():
-        pairs = fragments.links(spans).filter(pl.col("fragment").str.starts_with("row "))
-        homes = pairs.select("fragment", home="other")
-        spans = fragments.adopt(spans, homes, NAME)
-    return spans
+    """One row alone may be damaged itself: two must have the id that is taken."""
+    if not spans["trace_id"].null_count():
+        return spans
+    pairs = fragments.links(spans).filter(pl.col("fragment").str.starts_with("row "))
+    homes = pairs.select("fragment", home="other").filter(~pl.col("home").str.starts_with("row "))
+    borne = fragments.sizes(spans, homes["home"]).filter(pl.col("count") >= 2)
+    agreed = pl.col("home").n_unique().over("fragment") == 1
+    homes = homes.filter(agreed).join(borne, left_on="home", right_on="fragment", how="semi")
+    return fragments.adopt(spans, homes, NAME)
 
 
 def mark(spans: pl.DataFrame) -> pl.DataFrame:

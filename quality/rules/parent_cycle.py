@@ -1,8 +1,9 @@
 """A span that is its own ancestor: the link is cut at the loop's earliest span, which is marked.
 
-Clocks differ from host to host, so of spans that wait for each other the earliest is the one that
-lasts longest: it holds the others. A loop whose earliest span is not evident is marked whole and
-left alone.
+Clocks differ from host to host, so before they are right the earliest is told by other evidence: the
+one link of the loop that no other span has (or that no call makes: a server's span under its own
+service's, a client's under another's), and the one span that lasts longest and waits for all others. Where these say nothing, or
+contradict each other or the time, the loop is marked and left alone.
 """
 
 from __future__ import annotations
@@ -12,27 +13,38 @@ import numpy.typing as npt
 import polars as pl
 
 from quality import marks
-from quality.rules.time_unit import plausible
+from quality.rules import kinship
+from quality.rules.time_unit import plausible, resolution
 
 NAME = "parent_cycle"
+RARE = 100  # a link seen this much less often than the loop's others is the odd one
 Index = npt.NDArray[np.int64]
 
 
 def apply(spans: pl.DataFrame) -> pl.DataFrame:
-    """No link closes a loop, or every row of the loop has the rule's name in `faults`; the cut
-    rows carry it in `repaired`."""
+    """The frame without the loops that can be cut whatever the clocks say; cut rows carry the
+    rule's name in `repaired`."""
+    return _without(spans, by_time=False)
+
+
+def finish(spans: pl.DataFrame) -> pl.DataFrame:
+    """No link closes a loop, or every row of the loop has the rule's name in `faults`."""
+    return _without(spans, by_time=True)
+
+
+def _without(spans: pl.DataFrame, *, by_time: bool) -> pl.DataFrame:
     parent = parents(spans)
     on_loop = looping(parent)
     if not len(on_loop):
         return spans
-    cut, unsure = _cuts(_loops(spans, parent, on_loop))
+    cut, unsure = _cuts(_loops(spans, parent, on_loop), by_time=by_time)
     here = pl.int_range(pl.len()).is_in(cut.implode())
-    left = pl.int_range(pl.len()).is_in(unsure.implode())
-    return spans.with_columns(
+    spans = spans.with_columns(
         pl.when(here).then(None).otherwise("parent_span_id").alias("parent_span_id"),
         marks.repaired(NAME, here),
-        marks.fault(NAME, left),
     )
+    left = pl.int_range(pl.len()).is_in(unsure.implode())
+    return spans.with_columns(marks.fault(NAME, left)) if by_time and len(unsure) else spans
 
 
 def parents(spans: pl.DataFrame) -> Index:
@@ -76,28 +88,51 @@ def _loops(spans: pl.DataFrame, parent: Index, on_loop: Index) -> pl.DataFrame:
         if (least == label[on_loop]).all():
             break
         label[on_loop] = least
-    rows = spans.select("kind", "row_key", "start_ns", "duration_ns", "ingested_at")[on_loop]
-    return rows.with_columns(place=pl.Series(on_loop), loop=pl.Series(label[on_loop]))
-
-
-def _cuts(rows: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
-    """(positions to cut at, positions on loops that stay)."""
-    sound = plausible(pl.col("start_ns")) & (pl.col("duration_ns") >= 0)
-    queued = pl.col("kind").is_in(["producer", "consumer"]).fill_null(value=False)
-    first, longest = pl.col("start_ns").min(), pl.col("duration_ns").max()
-    ranked = rows.with_columns(
-        sound.fill_null(value=False).all().over("loop").alias("sound"),
-        (queued.any().over("loop")).alias("queued"),
-        (pl.col("start_ns") == first.over("loop")).alias("first"),
-        (pl.col("duration_ns") == longest.over("loop")).alias("longest"),
-        pl.len().over("loop").alias("rows"),
+    columns = ("kind", "service", "operation", "start_ns", "duration_ns", "clock_error_ns")
+    above = spans.select("service", "operation")[parent[on_loop]]
+    rows = spans.select(*columns, "ingested_at")[on_loop].with_columns(
+        place=pl.Series(on_loop),
+        loop=pl.Series(label[on_loop]),
+        service_above=above["service"],
+        operation_above=above["operation"],
     )
-    earliest = pl.col("longest") & (pl.col("first") | ~pl.col("queued")) & pl.col("sound")
-    ranked = ranked.with_columns(earliest.alias("earliest"))
-    tied = pl.col("earliest").sum().over("loop") > 1
-    best = pl.col("earliest") & (~tied | pl.col("first"))
-    ranked = ranked.with_columns(best.alias("best"))
-    evident = (pl.col("best").sum().over("loop") == 1) & pl.col("best")
-    cut = ranked.filter(evident | (pl.col("rows") == 1))
-    stays = ranked.join(cut.select("loop"), on="loop", how="anti")
+    others = spans.filter(~pl.int_range(pl.len()).is_in(pl.Series(on_loop).implode()))
+    edges = kinship.seen(others, rows)
+    return rows.join(edges, on=kinship.EDGE, how="left", nulls_equal=True, maintain_order="left")
+
+
+def _cuts(rows: pl.DataFrame, *, by_time: bool) -> tuple[pl.Series, pl.Series]:
+    """(positions to cut at, positions on loops that stay)."""
+    inside = pl.col("kind").is_in(["client", "producer", "internal"])
+    entry = pl.col("kind").is_in(["server", "consumer"])
+    same = pl.col("service") == pl.col("service_above")
+    waits = ~pl.col("kind").is_in(["producer", "consumer"])
+    sound = (plausible(pl.col("start_ns")) & (pl.col("duration_ns") >= 0)).all()
+    doubt = pl.col("clock_error_ns") + 2 * resolution(pl.col("start_ns"))
+    evidence = [
+        (pl.col("times").fill_null(0) * RARE < pl.col("times").max(), pl.lit(value=True)),
+        ((inside & ~same) | (entry & same), pl.lit(value=True)),
+        (_alone("duration_ns", doubt, largest=True), waits.all() & sound),
+        (_alone("start_ns", doubt, largest=False), sound & by_time),
+    ]
+    rows = rows.with_columns(
+        (here.fill_null(value=False) & when.fill_null(value=False)).over("loop").alias(f"told_{place}")
+        for place, (here, when) in enumerate(evidence)
+    )
+    told = [pl.col(f"told_{place}") for place in range(len(evidence))]
+    clear = [one & (one.sum().over("loop") == 1) for one in told]
+    rows = rows.with_columns(
+        pl.any_horizontal(clear).alias("named"), pl.len().over("loop").alias("rows")
+    )
+    agreed = pl.col("named") & (pl.col("named").sum().over("loop") == 1)
+    cut = rows.filter(agreed | (pl.col("rows") == 1))
+    stays = rows.join(cut.select("loop"), on="loop", how="anti")
     return cut["place"], stays["place"]
+
+
+def _alone(column: str, doubt: pl.Expr, *, largest: bool) -> pl.Expr:
+    """Which row of a loop has the largest (or least) value by more than the doubt."""
+    value = pl.col(column) if largest else -pl.col(column)
+    others = pl.col(column).sort(descending=largest).get(1, null_on_oob=True)
+    best = value == value.max()
+    return best & ((value - (others if largest else -others)) > doubt.max())

@@ -30,7 +30,8 @@ def resolution(nanos: pl.Expr) -> pl.Expr:
 
 
 def apply(spans: pl.DataFrame) -> pl.DataFrame:
-    """start_ns and duration_ns in nanoseconds, scaled by the unit that fits."""
+    """start_ns and duration_ns in nanoseconds, scaled by the unit that fits; what a unit coarser
+    than µs leaves open stands in clock_error_ns."""
     wrong = ~plausible(pl.col("start_ns")).fill_null(value=False) & pl.col("start").is_not_null()
     fresh = ~pl.col("repaired").list.contains(NAME)
     odd = spans.filter(wrong & fresh)
@@ -47,6 +48,10 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
                 pl.when(scaled).then(_scaled(name)).otherwise(f"{name}_ns").alias(f"{name}_ns")
                 for name in ("start", "duration")
             ),
+            pl.when(scaled & (pl.col("factor") > 1_000))
+            .then(pl.max_horizontal("factor", "clock_error_ns"))
+            .otherwise("clock_error_ns")
+            .alias("clock_error_ns"),
             marks.repaired(NAME, scaled),
         )
         .drop("factor")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from quality.rules import fragments
+from quality.rules.id_corrupt import DIGITS
 
 NAME = "trace_split"
 
@@ -22,11 +23,19 @@ def _once(spans: pl.DataFrame) -> pl.DataFrame:
         ~pl.col("fragment").str.starts_with("row "),
         ~pl.col("other").str.starts_with("row "),
     )
+    up = up.select("fragment", "other").unique()
     if not up.height:
         return spans
-    rooted = fragments.rooted(spans, up["fragment"])
-    up = up.join(rooted, on="fragment", how="anti")
-    stays = up.join(up.select(other="fragment").unique(), on="other", how="anti")
-    clear = pl.col("other").n_unique().over("fragment") == 1
-    moves = up.filter(clear).join(stays.select("fragment", "other"), on=["fragment", "other"], how="semi")
+    up = up.filter(~_alike())
+    up = up.join(fragments.rooted(spans, up["fragment"]), on="fragment", how="anti")
+    up = up.join(up, left_on=["fragment", "other"], right_on=["other", "fragment"], how="anti")
+    clear = up.filter(pl.col("other").n_unique().over("fragment") == 1)
+    moves = clear.join(up.select(other="fragment").unique(), on="other", how="anti")
     return fragments.adopt(spans, moves.select("fragment", home="other"), NAME)
+
+
+def _alike() -> pl.Expr:
+    """Whether one id is the other damaged or cut, of which it is not known which is right."""
+    return (fragments.distance("fragment", "other") <= DIGITS) | (
+        fragments.distance("fragment", "other", 32, 16) <= DIGITS
+    )
