@@ -118,8 +118,8 @@ class World:
             | (self.fault == "span_shared") | (self.fault == "parent_cycle"),
         ) == 1
         named = alone[self.tree.trace[rows]] & (self.kids[rows] > 0)
-        borne = np.bincount(self.tree.trace, weights=self.sound)[self.tree.trace[rows]] >= 2
-        return np.where(way == "trace_id", self.linked[rows] & self._agreed(rows) & borne, named)
+        linked = self.linked[rows] & self._agreed(rows) & self._named(rows)
+        return np.where(way == "trace_id", linked, named)
 
     def _agreed(self, rows) -> Flags:
         """No neighbour of the row is under a third trace's id."""
@@ -137,7 +137,14 @@ class World:
         return np.select([way == "trace_id", way == "span_id"], [trace, span], link)
 
     def _split(self, rows, _way) -> Flags:
-        return self._by_group(rows, self.parent_sound[rows])
+        return self._by_group(rows, self.parent_sound[rows] & self._named(rows))
+
+    def _named(self, rows) -> Flags:
+        """The root of the row's trace is sound (or the row itself), and another row is."""
+        root = np.bincount(self.tree.trace, weights=self.sound & ~self.has_parent) > 0
+        several = np.bincount(self.tree.trace, weights=self.sound) >= 2
+        trace = self.tree.trace[rows]
+        return (root[trace] | ~self.has_parent[rows]) & several[trace]
 
     def _shared(self, rows, way) -> Flags:
         return np.ones(len(rows), bool)

@@ -14,6 +14,15 @@ from quality import marks
 from quality.rules.time_unit import plausible, resolution
 
 HOUR = 3_600_000_000_000
+LINKS = pl.Schema(
+    {
+        "fragment": pl.String,
+        "other": pl.String,
+        "up": pl.Boolean,
+        "start": pl.Int64,
+        "length": pl.Int64,
+    }
+)
 
 
 def settled(spans: pl.DataFrame, step: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
@@ -25,11 +34,12 @@ def settled(spans: pl.DataFrame, step: Callable[[pl.DataFrame], pl.DataFrame]) -
 
 
 def links(spans: pl.DataFrame) -> pl.DataFrame:
-    """Pairs of fragments that a parent link joins: (fragment, other, up).
+    """Pairs of fragments that belong together: (fragment, other, up, start, length).
 
     Only links whose parent is missing in the child's own fragment, and is found in exactly one
-    other; `up` says that the fragment holds the child. Every pair stands both ways. Fragments on
-    both sides of a row without a trace id are a pair too.
+    other; `up` says that the fragment holds the child, and of such pairs start and length are those
+    of the uppermost parent. Children of one parent that is nowhere are a pair too, and fragments on
+    both sides of a row without a trace id. Every pair stands both ways.
     """
     rows = spans.select(
         "span_id",
@@ -42,25 +52,39 @@ def links(spans: pl.DataFrame) -> pl.DataFrame:
     own = rows.select("fragment", parent_span_id="span_id")
     stray = named.join(own, on=["fragment", "parent_span_id"], how="anti")
     if not stray.height:
-        return pl.DataFrame(schema={"fragment": pl.String, "other": pl.String, "up": pl.Boolean})
+        return pl.DataFrame(schema=LINKS)
     parents = (
         rows.join(stray.select(span_id="parent_span_id").unique(), on="span_id", how="semi")
-        .group_by("span_id")
+        .group_by(parent_span_id="span_id")
         .agg(
             pl.col("fragment").n_unique().alias("places"),
             pl.col("fragment").min().alias("other"),
             pl.col("start_ns").min().alias("parent_start"),
             pl.col("duration_ns").max().alias("parent_length"),
         )
-        .filter(pl.col("places") == 1)
     )
-    found = stray.join(parents, left_on="parent_span_id", right_on="span_id").filter(_believed())
-    up = _bridged(found.select("fragment", "other").unique())
+    found = stray.join(parents.filter(pl.col("places") == 1), on="parent_span_id")
+    up = _bridged(
+        found.filter(_believed())
+        .group_by("fragment", "other")
+        .agg(start=pl.col("parent_start").min(), length=pl.col("parent_length").max())
+    )
+    down = up.select(fragment="other", other="fragment")
     both = [
         up.with_columns(up=pl.lit(value=True)),
-        up.select(fragment="other", other="fragment", up=pl.lit(value=False)),
+        down.with_columns(up=pl.lit(value=False)),
+        _siblings(stray.join(parents, on="parent_span_id", how="anti")),
     ]
-    return pl.concat(both)
+    return pl.concat(both, how="diagonal").select(LINKS.names())
+
+
+def _siblings(orphans: pl.DataFrame) -> pl.DataFrame:
+    """Fragments with children of one parent, which none of them holds."""
+    several = pl.col("fragment").n_unique().over("parent_span_id") > 1
+    apart = orphans.filter(several).select("fragment", "parent_span_id").unique()
+    pairs = apart.join(apart.rename({"fragment": "other"}), on="parent_span_id")
+    pairs = pairs.filter(pl.col("fragment") != pl.col("other")).select("fragment", "other").unique()
+    return pairs.with_columns(up=pl.lit(value=False))
 
 
 def _bridged(up: pl.DataFrame) -> pl.DataFrame:
@@ -75,8 +99,9 @@ def _bridged(up: pl.DataFrame) -> pl.DataFrame:
     beside = below.join(below.rename({"fragment": "other"}), on="through")
     more = pl.concat([over, beside.select("fragment", "other")])
     named = [~pl.col(side).str.starts_with("row ") for side in ("fragment", "other")]
-    more = more.filter(*named, pl.col("fragment") != pl.col("other"))
-    return pl.concat([up, more]).unique()
+    more = more.filter(*named, pl.col("fragment") != pl.col("other")).unique()
+    more = more.join(up, on=["fragment", "other"], how="anti")
+    return pl.concat([up, more], how="diagonal")
 
 
 def _believed() -> pl.Expr:

@@ -16,15 +16,18 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def _once(spans: pl.DataFrame) -> pl.DataFrame:
-    """One row alone may be damaged itself: two must have the id that is taken."""
+    """A trace that is taken has a root (the row itself may be it) and more than one row: a lone
+    row or piece may be damaged itself."""
     if not spans["trace_id"].null_count():
         return spans
     pairs = fragments.links(spans).filter(pl.col("fragment").str.starts_with("row "))
     homes = pairs.select("fragment", home="other").filter(~pl.col("home").str.starts_with("row "))
-    borne = fragments.sizes(spans, homes["home"]).filter(pl.col("count") >= 2)
     agreed = pl.col("home").n_unique().over("fragment") == 1
+    borne = fragments.sizes(spans, homes["home"]).filter(pl.col("count") >= 2)
     homes = homes.filter(agreed).join(borne, left_on="home", right_on="fragment", how="semi")
-    return fragments.adopt(spans, homes, NAME)
+    roots = fragments.rooted(spans, pl.concat([homes["home"], homes["fragment"]]))["fragment"]
+    rooted = pl.any_horizontal(pl.col("home", "fragment").is_in(roots.implode()))
+    return fragments.adopt(spans, homes.filter(rooted), NAME)
 
 
 def mark(spans: pl.DataFrame) -> pl.DataFrame:

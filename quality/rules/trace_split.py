@@ -16,22 +16,35 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def _once(spans: pl.DataFrame) -> pl.DataFrame:
-    """The uppermost first: a piece moves to one that stays. Pieces that point at each other in a
-    ring never move."""
+    """The uppermost first: a piece moves to one that has a root. Where of two like ids it is not
+    known which is damaged, nothing moves to either."""
     up = fragments.links(spans).filter(
         pl.col("up"),
         ~pl.col("fragment").str.starts_with("row "),
         ~pl.col("other").str.starts_with("row "),
     )
-    up = up.select("fragment", "other").unique()
     if not up.height:
         return spans
-    up = up.filter(~_alike())
-    up = up.join(fragments.rooted(spans, up["fragment"]), on="fragment", how="anti")
-    up = up.join(up, left_on=["fragment", "other"], right_on=["other", "fragment"], how="anti")
+    alike = up.filter(_alike())
+    unsure = pl.concat([alike["fragment"], alike["other"]]).unique()
+    rooted = fragments.rooted(spans, pl.concat([up["fragment"], up["other"]]))
+    up = _downward(up.filter(~_alike()).join(rooted, on="fragment", how="anti"))
     clear = up.filter(pl.col("other").n_unique().over("fragment") == 1)
-    moves = clear.join(up.select(other="fragment").unique(), on="other", how="anti")
+    moves = clear.join(rooted, left_on="other", right_on="fragment", how="semi")
+    moves = moves.filter(~pl.col("other").is_in(unsure.implode()))
     return fragments.adopt(spans, moves.select("fragment", home="other"), NAME)
+
+
+def _downward(up: pl.DataFrame) -> pl.DataFrame:
+    """Of two pieces that point at each other the links of the one that hangs on the other's
+    uppermost row: that holds all below it, so it is earlier and lasts longer."""
+    back = up.select(
+        fragment="other", other="fragment", back_start="start", back_length="length"
+    )
+    both = up.join(back, on=["fragment", "other"], how="left")
+    alone = pl.col("back_start").is_null() & pl.col("back_length").is_null()
+    upper = (pl.col("start") < pl.col("back_start")) & (pl.col("length") > pl.col("back_length"))
+    return both.filter(alone | upper).drop("back_start", "back_length")
 
 
 def _alike() -> pl.Expr:
