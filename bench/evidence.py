@@ -108,7 +108,8 @@ class World:
         return shown.select(pl.col("evident").any().over("told")).to_series().to_numpy()
 
     def _truncated(self, rows, way) -> Flags:
-        return self._by_group(rows, self.linked[rows] | (way == "tid"))
+        several = np.bincount(self.tree.trace, weights=self.sound)[self.tree.trace[rows]] >= 2
+        return self._by_group(rows, (self.linked[rows] & several) | (way == "tid"))
 
     def _missing(self, rows, way) -> Flags:
         alone = np.bincount(
@@ -122,11 +123,13 @@ class World:
         return np.where(way == "trace_id", linked, named)
 
     def _agreed(self, rows) -> Flags:
-        """No neighbour of the row is under a third trace's id."""
+        """No neighbour of the row is under another id, nor, if it is the root, any piece of its trace."""
         other = self.fault == "trace_split"
         kids = np.bincount(self.tree.parent[other & self.has_parent], minlength=self.tree.size)
         above = self.has_parent[rows] & other[self.tree.parent[rows]]
-        return (kids[rows] == 0) & ~above
+        pieces = np.bincount(self.tree.trace, weights=other) > 0
+        claimed = ~self.has_parent[rows] & pieces[self.tree.trace[rows]]
+        return (kids[rows] == 0) & ~above & ~claimed
 
     def _corrupt(self, rows, way) -> Flags:
         others = np.bincount(self.tree.trace, weights=self.sound) >= 2

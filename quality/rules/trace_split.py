@@ -16,7 +16,7 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def _once(spans: pl.DataFrame) -> pl.DataFrame:
-    """The uppermost first: a piece moves to one that has a root. Where of two like ids it is not
+    """The uppermost first: a piece moves to one that has a root and more than that one row. Where of two like ids it is not
     known which is damaged, nothing moves to either."""
     up = fragments.links(spans).filter(
         pl.col("up"),
@@ -31,7 +31,8 @@ def _once(spans: pl.DataFrame) -> pl.DataFrame:
     up = _downward(up.filter(~_alike()).join(rooted, on="fragment", how="anti"))
     clear = up.filter(pl.col("other").n_unique().over("fragment") == 1)
     moves = clear.join(rooted, left_on="other", right_on="fragment", how="semi")
-    moves = moves.filter(~pl.col("other").is_in(unsure.implode()))
+    borne = fragments.sizes(spans, moves["other"]).filter(pl.col("count") >= 2)
+    moves = moves.join(borne, left_on="other", right_on="fragment", how="semi").filter(~pl.col("other").is_in(unsure.implode()))
     return fragments.adopt(spans, moves.select("fragment", home="other"), NAME)
 
 
