@@ -22,27 +22,34 @@ from quality.rules import (
     span_shared,
     time_implausible,
     time_unit,
+    trace_merged,
     trace_split,
 )
 
 Rule = Callable[[pl.DataFrame], pl.DataFrame]
 
+LINKED: tuple[tuple[str, Rule], ...] = (
+    ("id_corrupt", id_corrupt.apply),
+    ("id_truncated", id_truncated.apply),  # a half is made whole by an id that is right
+    ("id_format", id_format.drop_traces),  # damaged beyond likeness: as if missing
+    ("id_missing", id_missing.apply),  # takes the parent's trace, whole by now
+    ("parent_cycle", parent_cycle.apply),  # a root that loops makes its trace look like a piece
+    ("trace_split", trace_split.apply),  # what is left: whole ids, but not the parent's
+)
 RULES: tuple[tuple[str, Rule], ...] = (
     ("id_format", id_format.apply),  # all others compare ids
     ("time_unit", time_unit.apply),  # links are believed only between rows close in time
-    ("id_truncated", id_truncated.apply),
-    ("id_corrupt", id_corrupt.apply),
-    ("id_format", id_format.drop_traces),  # damaged beyond likeness: as if missing
-    ("id_missing", id_missing.apply),  # takes the parent's trace, whole by now
-    ("id_truncated", id_truncated.apply),  # again: links run through rows mended just now
-    ("id_corrupt", id_corrupt.apply),
-    ("trace_split", trace_split.apply),  # what is left: whole ids, but not the parent's
+    *LINKED,
+    *LINKED,  # again: links run through rows mended just now
+    *LINKED,
     ("span_duplicate", span_duplicate.apply),  # copies are alike once their trace ids are mended
     ("id_corrupt", id_corrupt.links),  # counts witnesses, so copies go first
     ("id_format", id_format.drop_spans),  # what nothing explains
     ("span_shared", span_shared.apply),
     ("parent_cycle", parent_cycle.apply),
+    ("trace_merged", trace_merged.apply),  # requests are what whole links hold together
     ("clock_skew", skew.apply),  # needs right links; all below compare times across hosts
+    ("parent_cycle", parent_cycle.finish),  # loops that only right clocks tell where to cut
     ("id_missing", span_id_missing.apply),  # a parent is known by the times of its children
     ("duration_negative", duration_negative.apply),
     ("time_implausible", time_implausible.apply),  # leaves the frame: rows go to quarantine

@@ -6,9 +6,9 @@ from __future__ import annotations
 import polars as pl
 
 from quality import marks
+from quality.rules.time_unit import plausible, resolution
 
 NAME = "duration_negative"
-GRAIN = 1_000  # ns: the resolution of most sources' times
 LONGEST = 86_400_000_000_000  # ns: beyond a day the number itself is not believed
 BOUNDS = ("low", "high", "first", "last")
 
@@ -38,20 +38,24 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 
 def neighbours(spans: pl.DataFrame, which: pl.Expr) -> pl.DataFrame:
     """What bounds the rows asked for: the parent's interval (low, high), the children's (first,
-    last), each widened by what is not known of the clocks.
+    last), each widened by what is not known of the clocks and by the resolution of both times.
 
     A consumer may end after its parent, and a child that is one bounds no end.
     """
     asked = spans.filter(which)
-    ends, doubt = pl.col("start_ns") + pl.col("duration_ns"), pl.col("clock_error_ns") + GRAIN
-    fine = spans.filter(~which & (pl.col("duration_ns") >= 0), pl.col("trace_id").is_not_null())
+    ends = pl.col("start_ns") + pl.col("duration_ns")
+    doubt = pl.col("clock_error_ns") + resolution(pl.col("start_ns"))
+    late = 2 * doubt  # an end is a start and a duration, each told as coarsely
+    can_be = plausible(pl.col("start_ns")) & (pl.col("duration_ns") >= 0)
+    fine = spans.filter(~which & can_be, pl.col("trace_id").is_not_null())
     keys = ["trace_id", "parent_span_id"]
     above = (
-        fine.select(
+        fine.join(asked.select("trace_id", span_id="parent_span_id"), on=["trace_id", "span_id"], how="semi")
+        .select(
             "trace_id",
             parent_span_id="span_id",
             low=pl.col("start_ns") - doubt,
-            high=pl.when(pl.col("kind").fill_null("") != "producer").then(ends + doubt),
+            high=pl.when(pl.col("kind").fill_null("") != "producer").then(ends + late),
         )
         .sort(*keys, "low")
         .unique(keys, keep="first", maintain_order=True)
@@ -62,22 +66,22 @@ def neighbours(spans: pl.DataFrame, which: pl.Expr) -> pl.DataFrame:
         .group_by("trace_id", span_id="parent_span_id")
         .agg(
             first=(pl.col("start_ns") + doubt).min(),
-            last=(ends - doubt).filter(waited).max(),
+            last=(ends - late).filter(waited).max(),
         )
     )
-    own = pl.col("clock_error_ns")
+    own = pl.col("clock_error_ns") + resolution(pl.col("duration_ns"))
     bounded = (
-        asked.select("row", "trace_id", "span_id", "parent_span_id", "kind", "clock_error_ns")
+        asked.select("row", "trace_id", "span_id", "parent_span_id", "kind", own=own)
         .join(above, on=keys, how="left")
         .join(below, on=["trace_id", "span_id"], how="left")
     )
     high = pl.when(pl.col("kind").fill_null("") != "consumer").then("high")
     return bounded.select(
         "row",
-        low=pl.col("low") - own,
-        high=high + own,
-        first=pl.col("first") + own,
-        last=pl.col("last") - own,
+        low=pl.col("low") - pl.col("own"),
+        high=high + 2 * pl.col("own"),
+        first=pl.col("first") + pl.col("own"),
+        last=pl.col("last") - 2 * pl.col("own"),
     )
 
 

@@ -10,6 +10,7 @@ from quality.rules import fragments
 
 NAME = "id_corrupt"
 DIGITS = 3  # of 32: more differences than this are another id, not a damaged one
+LINK_DIGITS = 2  # of 16
 
 
 def apply(spans: pl.DataFrame) -> pl.DataFrame:
@@ -18,15 +19,19 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def _once(spans: pl.DataFrame) -> pl.DataFrame:
-    count = fragments.sizes(spans)
-    near = (
+    like = (
         fragments.links(spans)
         .filter(
             ~pl.col("fragment").str.starts_with("row "), ~pl.col("other").str.starts_with("row ")
         )
         .with_columns(fragments.distance("fragment", "other").alias("apart"))
         .filter(pl.col("apart") <= DIGITS)
-        .join(count.select("fragment", "count"), on="fragment")
+    )
+    if not like.height:
+        return spans
+    count = fragments.sizes(spans, like["fragment"])
+    near = (
+        like.join(count.select("fragment", "count"), on="fragment")
         .join(count.select(other="fragment", whole="count"), on="other")
         .filter(pl.col("count") < pl.col("whole"))
         .select("fragment", home="other")
@@ -52,24 +57,16 @@ def links(spans: pl.DataFrame) -> pl.DataFrame:
     witnessed = known.join(
         calls, left_on=["trace_id", "span_id"], right_on=["trace_id", "parent_span_id"], how="left"
     ).rename({"children": "calls"})
-    like = dangling.join(witnessed, on="trace_id").filter(_apart() <= 2)
-    like = like.filter(
-        pl.len().over("trace_id", "parent_span_id") == 1, pl.len().over("trace_id", "span_id") == 1
-    )
-    span_wrong = like.filter(pl.col("calls").is_null() & (pl.col("children") >= 2))
+    like = dangling.join(witnessed, on="trace_id").filter(fragments.distance("parent_span_id", "span_id", 16) <= LINK_DIGITS)
+    like = like.filter(pl.len().over("trace_id", "parent_span_id") == 1)
+    alone = pl.len().over("trace_id", "span_id") == 1
+    span_wrong = like.filter(alone & pl.col("calls").is_null() & (pl.col("children") >= 2))
     link_wrong = like.filter(pl.col("calls").is_not_null() & (pl.col("children") == 1))
     spans = _rename(
         spans, "span_id", span_wrong.select("trace_id", old="span_id", new="parent_span_id")
     )
     return _rename(
         spans, "parent_span_id", link_wrong.select("trace_id", old="parent_span_id", new="span_id")
-    )
-
-
-def _apart() -> pl.Expr:
-    one, other = pl.col("parent_span_id"), pl.col("span_id")
-    return pl.sum_horizontal(
-        [(one.str.slice(i, 1) != other.str.slice(i, 1)).cast(pl.Int32) for i in range(16)]
     )
 
 

@@ -16,11 +16,21 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def _once(spans: pl.DataFrame) -> pl.DataFrame:
-    if spans["trace_id"].null_count():
-        pairs = fragments.links(spans).filter(pl.col("fragment").str.starts_with("row "))
-        homes = pairs.select("fragment", home="other")
-        spans = fragments.adopt(spans, homes, NAME)
-    return spans
+    """A trace that is taken has more than one row and a root, for a lone row or piece may be damaged
+    itself; the row may be the root, if no other piece lays claim to it."""
+    if not spans["trace_id"].null_count():
+        return spans
+    pairs = fragments.links(spans)
+    alone, named = (pl.col("fragment").str.starts_with("row "), ~pl.col("other").str.starts_with("row "))
+    homes = pairs.filter(alone, named).select("fragment", home="other")
+    agreed = pl.col("home").n_unique().over("fragment") == 1
+    borne = fragments.sizes(spans, homes["home"]).filter(pl.col("count") >= 2)
+    homes = homes.filter(agreed).join(borne, left_on="home", right_on="fragment", how="semi")
+    roots = fragments.rooted(spans, pl.concat([homes["home"], homes["fragment"]]))["fragment"]
+    rooted, root = (pl.col(side).is_in(roots.implode()) for side in ("home", "fragment"))
+    contested = pairs.filter(~alone, named)["fragment"].unique().implode()
+    sure = rooted | (root & ~pl.col("home").is_in(contested))
+    return fragments.adopt(spans, homes.filter(sure), NAME)
 
 
 def mark(spans: pl.DataFrame) -> pl.DataFrame:

@@ -1,11 +1,12 @@
-"""The lower half of a 128-bit trace id becomes the whole one, where exactly one trace has that
-half and a parent link, or Datadog's `_dd.p.tid`, agrees."""
+"""The lower half of a 128-bit trace id becomes the whole one, where exactly one trace has that half
+and a parent link, or Datadog's `_dd.p.tid`, agrees."""
 
 from __future__ import annotations
 
 import polars as pl
 
 from quality.rules import fragments
+from quality.rules.id_corrupt import DIGITS
 
 NAME = "id_truncated"
 _HIGH_ZERO = "0" * 16
@@ -21,24 +22,36 @@ def _once(spans: pl.DataFrame) -> pl.DataFrame:
     if not halves.height:
         return spans
     low = pl.col("trace_id").str.slice(16)
-    wholes = spans.filter(~pl.col("trace_id").str.starts_with(_HIGH_ZERO))
-    known = (
-        wholes.filter(low.is_in(halves.select(low)["trace_id"].unique().implode()))
-        .group_by(low.alias("low"))
-        .agg(
-            pl.col("trace_id").n_unique().alias("traces"), pl.col("trace_id").first().alias("home")
-        )
-        .filter(pl.col("traces") == 1)
-    )
     told = halves.filter(pl.col("tid").is_not_null()).select(
         fragment="trace_id", home=pl.concat_str("tid", low)
     )
-    linked = (
-        fragments.links(spans)
-        .filter(pl.col("fragment").str.starts_with(_HIGH_ZERO))
-        .with_columns(low=pl.col("fragment").str.slice(16))
-        .join(known, on="low")
-        .filter(pl.col("home") == pl.col("other"))
-        .select("fragment", "home")
+    linked = fragments.links(spans).filter(
+        pl.col("fragment").str.starts_with(_HIGH_ZERO),
+        ~pl.col("other").str.starts_with(_HIGH_ZERO),
+        pl.col("fragment").str.slice(16) == pl.col("other").str.slice(16),
     )
+    linked = linked.select("fragment", home="other").unique()
+    if linked.height:
+        linked = linked.join(_named(spans, linked), on="home", how="semi")
     return fragments.adopt(spans, pl.concat([told, linked]), NAME)
+
+
+def _named(spans: pl.DataFrame, linked: pl.DataFrame) -> pl.DataFrame:
+    """(home) of each half the one trace that has it; of several that differ by little the one that
+    holds most, of which the others are damaged."""
+    low = pl.col("fragment").str.slice(16).alias("low")
+    halves = linked.select(low).unique()
+    wholes = (
+        spans.filter(~pl.col("trace_id").str.starts_with(_HIGH_ZERO))
+        .select(fragment="trace_id")
+        .unique()
+        .join(halves, left_on=pl.col("fragment").str.slice(16), right_on="low", how="semi")
+    )
+    counted = fragments.sizes(spans, wholes["fragment"]).with_columns(low)
+    most = counted.filter(pl.col("count") == pl.col("count").max().over("low"))
+    others = counted.join(most.select("low", home="fragment"), on="low")
+    odd = others.filter(
+        (fragments.distance("fragment", "home") > DIGITS) | (pl.len().over("low", "fragment") > 1)
+    )
+    named = most.join(odd.select("low"), on="low", how="anti")
+    return named.select(home="fragment")

@@ -1,45 +1,90 @@
-"""A row without a span id gets the one its children name, when a trace has one such row and one
-such name. Part of the rule `id_missing`."""
+"""A row without a span id gets the one its children name, when exactly one such row fits exactly one
+such name in their trace. Part of the rule `id_missing`."""
 
 from __future__ import annotations
 
 import polars as pl
 
 from quality import marks
+from quality.rules import kinship
+from quality.rules.time_unit import plausible, resolution
 
 NAME = "id_missing"
 
 
 def apply(spans: pl.DataFrame) -> pl.DataFrame:
     """Span ids filled where nothing else fits."""
-    nameless = spans.filter(pl.col("span_id").is_null() & pl.col("trace_id").is_not_null())
+    nameless = spans.filter(
+        pl.col("span_id").is_null() & pl.col("trace_id").is_not_null(), pl.col("duration_ns") >= 0
+    )
     if not nameless.height:
         return spans
-    alone = nameless.filter(pl.len().over("trace_id") == 1)
-    inside = spans.join(alone.select("trace_id"), on="trace_id", how="semi")
-    wanted = (
-        inside.filter(pl.col("parent_span_id").is_not_null())
-        .join(
-            inside.select("trace_id", parent_span_id="span_id").drop_nulls().unique(),
-            on=["trace_id", "parent_span_id"],
-            how="anti",
-        )
-        .group_by("trace_id", "parent_span_id")
-        .agg(
-            pl.col("start_ns").min().alias("first"),
-            (pl.col("start_ns") + pl.col("duration_ns")).max().alias("last"),
-        )
-        .filter(pl.len().over("trace_id") == 1)
-    )
-    ends = pl.col("start_ns") + pl.col("duration_ns")
-    around = (pl.col("start_ns") <= pl.col("first")) & (ends >= pl.col("last"))
-    names = (
-        alone.join(wanted.rename({"parent_span_id": "name"}), on="trace_id")
-        .filter(around & (pl.col("parent_span_id").fill_null("") != pl.col("name")))
-        .select("row", "name")
-    )
+    pairs = nameless.join(_wanted(spans, nameless), on="trace_id").filter(_fits())
+    if not pairs.height:
+        return spans
+    pairs = pairs.join(_strange(spans, pairs), on=["row", "name"], how="anti")
+    names = pairs.filter(
+        pl.len().over("row") == 1, pl.len().over("trace_id", "name") == 1
+    ).select("row", "name")
     joined = spans.join(names, on="row", how="left", maintain_order="left")
     return joined.with_columns(
         pl.coalesce("span_id", "name").alias("span_id"),
         marks.repaired(NAME, pl.col("name").is_not_null()),
     ).drop("name")
+
+
+def _wanted(spans: pl.DataFrame, nameless: pl.DataFrame) -> pl.DataFrame:
+    """Names of parents that no row bears, with what their children tell of them: `of` the service
+    of those that run inside it, `calls` whether it called another, and their times."""
+    inside = spans.join(nameless.select("trace_id"), on="trace_id", how="semi")
+    known = inside.select("trace_id", parent_span_id="span_id").drop_nulls()
+    within = pl.col("kind").is_in(["client", "producer", "internal"])
+    doubt = pl.col("clock_error_ns") + resolution(pl.col("start_ns"))
+    ends = pl.col("start_ns") + pl.col("duration_ns")
+    waited = pl.col("kind").fill_null("") != "consumer"
+    sound = plausible(pl.col("start_ns")) & (pl.col("duration_ns") >= 0)
+    return (
+        inside.filter(pl.col("parent_span_id").is_not_null())
+        .join(known, on=["trace_id", "parent_span_id"], how="anti")
+        .group_by("trace_id", name="parent_span_id")
+        .agg(
+            (pl.col("start_ns") + doubt).filter(sound).min().alias("first"),
+            (ends - 2 * doubt).filter(waited & sound).max().alias("last"),
+            pl.col("service").filter(within).unique().alias("of"),
+            pl.col("kind").is_in(["server", "consumer"]).any().alias("calls"),
+            pl.struct("service", "operation").unique().alias("children"),
+        )
+        .filter(pl.col("of").list.len() <= 1)
+    )
+
+
+def _strange(spans: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs (row, name) of which a child is never seen under such a row, only under others."""
+    asked = (
+        pairs.select(
+            "row", "name", "children", service_above="service", operation_above="operation"
+        )
+        .explode("children", empty_as_null=True)
+        .unnest("children")
+    )
+    edges = kinship.seen(spans, asked)
+    unseen = asked.join(edges, on=kinship.EDGE, how="anti", nulls_equal=True)
+    known = ["service", "operation"]
+    return unseen.join(edges, on=known, how="semi", nulls_equal=True).select("row", "name").unique()
+
+
+def _fits() -> pl.Expr:
+    """Whether a row lies around the children of a name, and is of the kind they have as parent."""
+    own = pl.col("clock_error_ns") + resolution(pl.col("start_ns"))
+    ends = pl.col("start_ns") + pl.col("duration_ns")
+    around = (pl.col("start_ns") - own <= pl.col("first")) & (
+        (ends + 2 * own >= pl.col("last")).fill_null(value=True)
+    )
+    service = pl.col("of").list.first()
+    same = (pl.col("service") == service).fill_null(value=True)
+    caller = pl.col("kind").is_in(["client", "producer"])
+    kin = (~pl.col("calls") | caller.fill_null(value=True)) & (
+        service.is_null() | ~caller.fill_null(value=False)
+    )
+    other = pl.col("parent_span_id").fill_null("") != pl.col("name")
+    return around & same & kin.fill_null(value=True) & other

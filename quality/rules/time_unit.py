@@ -1,7 +1,8 @@
 """Times in another unit than declared are scaled, when exactly one unit makes them plausible.
 
 Plausible is a start between 2000-01-01 and a day after ingestion; seconds, ms, µs and ns of that
-stretch do not overlap, so at most one unit fits.
+stretch do not overlap, so at most one unit fits. A number that would be seconds may as well be
+microseconds cut to 32 bits: it is scaled only where the rest of its trace lies at that time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ NAME = "time_unit"
 UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 FIRST = 946_684_800_000_000_000  # 2000-01-01 in ns
 DAY = 86_400_000_000_000
+NEAR = 300_000_000_000  # ns: how far a row told in seconds may lie from the rest of its trace
 
 
 def plausible(nanos: pl.Expr) -> pl.Expr:
@@ -22,42 +24,70 @@ def plausible(nanos: pl.Expr) -> pl.Expr:
     return nanos.is_between(pl.lit(FIRST), latest)
 
 
+def resolution(nanos: pl.Expr) -> pl.Expr:
+    """How finely a time is told, ns: a time in whole milliseconds may lie anywhere in its own."""
+    return pl.when(nanos % 1_000_000 == 0).then(1_000_000).otherwise(1_000)
+
+
 def apply(spans: pl.DataFrame) -> pl.DataFrame:
-    """start_ns and duration_ns in nanoseconds, scaled by the unit that fits."""
+    """start_ns and duration_ns in nanoseconds, scaled by the unit that fits; what a unit coarser
+    than µs leaves open stands in clock_error_ns."""
     wrong = ~plausible(pl.col("start_ns")).fill_null(value=False) & pl.col("start").is_not_null()
-    if not spans.select(wrong.any()).item():
+    fresh = ~pl.col("repaired").list.contains(NAME)
+    odd = spans.filter(wrong & fresh)
+    if not odd.height:
         return spans
+    scales = _witnessed(spans, _scales(odd), wrong)
+    if not scales.height:
+        return spans
+    scaled = pl.col("factor").is_not_null()
+    return (
+        spans.join(scales, on="row", how="left", maintain_order="left")
+        .with_columns(
+            *(
+                pl.when(scaled).then(_scaled(name)).otherwise(f"{name}_ns").alias(f"{name}_ns")
+                for name in ("start", "duration")
+            ),
+            pl.when(scaled & (pl.col("factor") > 1_000))
+            .then(pl.max_horizontal("factor", "clock_error_ns"))
+            .otherwise("clock_error_ns")
+            .alias("clock_error_ns"),
+            marks.repaired(NAME, scaled),
+        )
+        .drop("factor")
+    )
+
+
+def _scales(odd: pl.DataFrame) -> pl.DataFrame:
+    """(row, trace_id, at, factor) of the rows that another unit than the declared makes plausible."""
     factor = pl.coalesce(
         *(
-            pl.when(plausible(_scaled("start", factor))).then(pl.lit(factor))
-            for unit, factor in UNITS.items()
+            pl.when(plausible(_scaled("start", unit))).then(pl.lit(unit, pl.Int64))
+            for unit in UNITS.values()
         )
     )
     declared = pl.when(pl.col("start_unit") == "ns").then(1).otherwise(1000)
-    mend = (
-        wrong
-        & factor.is_not_null()
-        & (factor != declared)
-        & ~pl.col("repaired").list.contains(NAME)
-    )
-    return (
-        spans.with_columns(mend.alias("mend"), factor.alias("factor"))
-        .with_columns(
-            pl.when("mend")
-            .then(pl.col("start") * pl.col("factor"))
-            .otherwise("start_ns")
-            .alias("start_ns"),
-            pl.when("mend")
-            .then(pl.col("duration") * pl.col("factor"))
-            .otherwise("duration_ns")
-            .alias("duration_ns"),
-            marks.repaired(NAME, pl.col("mend")),
-        )
-        .drop("mend", "factor")
-    )
+    found = odd.with_columns(factor=factor).filter(pl.col("factor") != declared)
+    return found.select("row", "trace_id", "service", "factor", at=_scaled("start"))
 
 
-def _scaled(column: str, factor: int) -> pl.Expr:
+def _witnessed(spans: pl.DataFrame, scales: pl.DataFrame, wrong: pl.Expr) -> pl.DataFrame:
+    """(row, factor) without those told in seconds that no other row of the trace bears out."""
+    doubtful = scales.filter(pl.col("factor") == UNITS["s"])
+    sure = scales.filter(pl.col("factor") != UNITS["s"]).select("row", "factor")
+    if not doubtful.height:
+        return sure
+    others = spans.filter(~wrong).join(doubtful.select("trace_id"), on="trace_id", how="semi")
+    reach = others.group_by("trace_id").agg(
+        pl.col("start_ns").min().alias("low"), pl.col("start_ns").max().alias("high")
+    )
+    near = pl.col("at").is_between(pl.col("low") - NEAR, pl.col("high") + NEAR)
+    borne = doubtful.join(reach, on="trace_id").filter(near).select("row", "factor")
+    return pl.concat([sure, borne])
+
+
+def _scaled(column: str, factor: int | None = None) -> pl.Expr:
     """The number times the factor; null where that does not fit."""
     value = pl.col(column)
-    return pl.when(value.abs() <= ((1 << 63) - 1) // factor).then(value * factor)
+    by = pl.col("factor") if factor is None else pl.lit(factor, pl.Int64)
+    return pl.when(value.abs() <= ((1 << 63) - 1) // by).then(value * by)

@@ -1,14 +1,11 @@
-"""A subtree under another trace id, though its parent link points into a trace, joins it.
-
-Which of the two ids is the trace's own, the links do not tell: the piece with fewer spans takes
-the other's, so that one damaged root does not rename its whole trace.
-"""
+"""A subtree under another trace id, though its parent link points into a trace, joins it."""
 
 from __future__ import annotations
 
 import polars as pl
 
 from quality.rules import fragments
+from quality.rules.id_corrupt import DIGITS
 
 NAME = "trace_split"
 
@@ -19,22 +16,40 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def _once(spans: pl.DataFrame) -> pl.DataFrame:
-    count = fragments.sizes(spans)
-    joints = (
-        fragments.links(spans)
-        .filter(pl.col("up"), ~_unnamed("fragment"), ~_unnamed("other"))
-        .join(count.filter(~pl.col("rooted")).select("fragment", "count"), on="fragment")
-        .join(count.filter("rooted").select(other="fragment", whole="count"), on="other")
-        .filter(pl.col("other").n_unique().over("fragment") == 1)
+    """The uppermost first: a piece moves to one that has a root and more than that one row. Where of two like ids it is not
+    known which is damaged, nothing moves to either."""
+    up = fragments.links(spans).filter(
+        pl.col("up"),
+        ~pl.col("fragment").str.starts_with("row "),
+        ~pl.col("other").str.starts_with("row "),
     )
-    alone = pl.col("fragment").n_unique().over("other") == 1
-    larger = alone & (pl.col("count") > pl.col("whole"))
-    homes = joints.select(
-        pl.when(larger).then("other").otherwise("fragment").alias("fragment"),
-        pl.when(larger).then("fragment").otherwise("other").alias("home"),
-    )
-    return fragments.adopt(spans, homes, NAME)
+    if not up.height:
+        return spans
+    alike = up.filter(_alike())
+    unsure = pl.concat([alike["fragment"], alike["other"]]).unique()
+    rooted = fragments.rooted(spans, pl.concat([up["fragment"], up["other"]]))
+    up = _downward(up.filter(~_alike()).join(rooted, on="fragment", how="anti"))
+    clear = up.filter(pl.col("other").n_unique().over("fragment") == 1)
+    moves = clear.join(rooted, left_on="other", right_on="fragment", how="semi")
+    borne = fragments.sizes(spans, moves["other"]).filter(pl.col("count") >= 2)
+    moves = moves.join(borne, left_on="other", right_on="fragment", how="semi").filter(~pl.col("other").is_in(unsure.implode()))
+    return fragments.adopt(spans, moves.select("fragment", home="other"), NAME)
 
 
-def _unnamed(column: str) -> pl.Expr:
-    return pl.col(column).str.starts_with("row ")
+def _downward(up: pl.DataFrame) -> pl.DataFrame:
+    """Of two pieces that point at each other the links of the one that hangs on the other's
+    uppermost row: that holds all below it, so it is earlier and lasts longer."""
+    back = up.select(
+        fragment="other", other="fragment", back_start="start", back_length="length"
+    )
+    both = up.join(back, on=["fragment", "other"], how="left")
+    alone = pl.col("back_start").is_null() & pl.col("back_length").is_null()
+    upper = (pl.col("start") < pl.col("back_start")) & (pl.col("length") > pl.col("back_length"))
+    return both.filter(alone | upper).drop("back_start", "back_length")
+
+
+def _alike() -> pl.Expr:
+    """Whether one id is the other damaged or cut, of which it is not known which is right."""
+    return (fragments.distance("fragment", "other") <= DIGITS) | (
+        fragments.distance("fragment", "other", 32, 16) <= DIGITS
+    )

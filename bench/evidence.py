@@ -1,0 +1,200 @@
+"""Which planted faults can be repaired: those whose evidence stands in rows without any fault.
+
+Computed from the truth, not from what the rules find.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from bench.corrupt import Clean, Corrupted
+from quality.rules.trace_merged import FAR
+
+Flags = npt.NDArray[np.bool_]
+DOUBT = 1_000_000  # ns: a time is placed when its bounds leave less
+
+
+def repairable(clean: pl.DataFrame, planted: Corrupted) -> pl.DataFrame:
+    """(arrival, repairable) of every row of the damaged frame."""
+    world = World(clean, planted)
+    truth = planted.truth
+    origin = truth["origin"].to_numpy()
+    fault, way = truth["fault"].to_numpy(), truth["way"].to_numpy()
+    can = np.zeros(len(origin), bool)
+    for name, judge in world.judges().items():
+        mine = fault == name
+        can[mine] = judge(origin[mine], way[mine])
+    on_top = (fault == "") & (truth["merged"] | truth["skewed"] | truth["zoned"]).to_numpy()
+    can[on_top] = True
+    merged = truth["merged"].to_numpy()
+    can[merged] &= world.apart[world.tree.trace[origin[merged]]] & world.rooted[origin[merged]]
+    return truth.select("arrival").with_columns(repairable=pl.Series(can))
+
+
+class World:
+    """The clean rows, and which of them are sound: delivered, and without a fault."""
+
+    def __init__(self, clean: pl.DataFrame, planted: Corrupted) -> None:
+        self.tree = Clean(clean)
+        size = self.tree.size
+        truth = planted.truth.filter(pl.col("fault") != "span_duplicate")
+        origin = truth["origin"].to_numpy()
+        self.fault = np.full(size, "parent_missing", object)
+        self.way = np.full(size, "", object)
+        self.fault[origin] = truth["fault"].to_numpy()
+        self.way[origin] = truth["way"].to_numpy()
+        self.sound = self.fault == ""
+        self.told = planted.rows
+        self.place = np.full(size, -1)
+        once = (planted.truth["fault"] != "span_duplicate").to_numpy()
+        self.place[origin] = np.flatnonzero(once)
+        self.kids = self._kids(self.sound)
+        parent = self.tree.parent
+        self.has_parent = parent >= 0
+        self.parent_sound = self.has_parent & self.sound[parent]
+        self.linked = self.parent_sound | (self.kids > 0)
+        self.apart, self.rooted = self._merged(planted)
+
+    def _kids(self, which: Flags) -> npt.NDArray[np.int64]:
+        rows = np.flatnonzero((self.tree.parent >= 0) & which)
+        return np.bincount(self.tree.parent[rows], minlength=self.tree.size)
+
+    def _merged(self, planted: Corrupted) -> tuple[Flags, Flags]:
+        """Traces far from every other under their id, and rows whose links to the root are sound."""
+        truth = planted.truth
+        count = int(self.tree.trace.max()) + 1
+        far = np.zeros(count, bool)
+        first = np.full(count, np.iinfo(np.int64).max)
+        np.minimum.at(first, self.tree.trace, self.tree.start_ns)
+        whole = self.sound.copy()
+        while True:
+            after = whole & (~self.has_parent | whole[self.tree.parent])
+            if (after == whole).all():
+                break
+            whole = after
+        root = np.zeros(count, bool)
+        root[self.tree.trace[~self.has_parent & self.sound]] = True
+        rows = truth.filter(pl.col("merged"), pl.col("fault") == "")
+        now = planted.rows.select("arrival", came="trace_id").join(rows, on="arrival")
+        home = dict(zip(self.tree.rows["trace_id"].to_list(), self.tree.trace.tolist(), strict=True))
+        guests = self.tree.trace[now["origin"].to_numpy()]
+        hosts = np.array([home[name] for name in now["came"].to_list()], np.int64)
+        far[guests] = np.abs(first[guests] - first[hosts]) >= FAR
+        far[guests] &= root[hosts]
+        return far, whole
+
+    def judges(self):  # noqa: ANN201
+        """fault → which rows (origin, way) can be repaired."""
+        return {
+            "id_format": lambda rows, _way: np.ones(len(rows), bool),
+            "id_truncated": self._truncated,
+            "id_missing": self._missing,
+            "id_corrupt": self._corrupt,
+            "trace_split": self._split,
+            "span_shared": self._shared,
+            "parent_cycle": self._cycle,
+            "time_unit": self._unit,
+            "time_implausible": self._implausible,
+            "duration_negative": self._negative,
+            "span_duplicate": lambda rows, _way: self.sound[rows],
+        }
+
+    def _by_group(self, rows, evident) -> Flags:
+        """A fragment is as evident as one of its rows."""
+        told = self.told["trace_id"].gather(self.place[rows])
+        shown = pl.DataFrame({"told": told, "evident": pl.Series(evident)})
+        return shown.select(pl.col("evident").any().over("told")).to_series().to_numpy()
+
+    def _truncated(self, rows, way) -> Flags:
+        several = np.bincount(self.tree.trace, weights=self.sound)[self.tree.trace[rows]] >= 2
+        return self._by_group(rows, (self.linked[rows] & several) | (way == "tid"))
+
+    def _missing(self, rows, way) -> Flags:
+        alone = np.bincount(
+            self.tree.trace,
+            weights=((self.fault == "id_missing") & (self.way == "span_id")) | (self.fault == "parent_missing")
+            | np.isin(self.way, ["span_id", "parent_span_id"]) & (self.fault == "id_corrupt")
+            | (self.fault == "span_shared") | (self.fault == "parent_cycle"),
+        ) == 1
+        named = alone[self.tree.trace[rows]] & (self.kids[rows] > 0)
+        linked = self.linked[rows] & self._agreed(rows) & self._named(rows)
+        return np.where(way == "trace_id", linked, named)
+
+    def _agreed(self, rows) -> Flags:
+        """No neighbour of the row is under another id, nor, if it is the root, any piece of its trace."""
+        other = self.fault == "trace_split"
+        kids = np.bincount(self.tree.parent[other & self.has_parent], minlength=self.tree.size)
+        above = self.has_parent[rows] & other[self.tree.parent[rows]]
+        pieces = np.bincount(self.tree.trace, weights=other) > 0
+        claimed = ~self.has_parent[rows] & pieces[self.tree.trace[rows]]
+        return (kids[rows] == 0) & ~above & ~claimed
+
+    def _corrupt(self, rows, way) -> Flags:
+        others = np.bincount(self.tree.trace, weights=self.sound) >= 2
+        trace = self.linked[rows] & others[self.tree.trace[rows]]
+        span = self.kids[rows] >= 2
+        parent = self.tree.parent[rows]
+        link = self.parent_sound[rows] & (self.kids[parent] >= 1)
+        return np.select([way == "trace_id", way == "span_id"], [trace, span], link)
+
+    def _split(self, rows, _way) -> Flags:
+        return self._by_group(rows, self.parent_sound[rows] & self._named(rows))
+
+    def _named(self, rows) -> Flags:
+        """The root of the row's trace is sound (or the row itself), and another row is."""
+        root = np.bincount(self.tree.trace, weights=self.sound & ~self.has_parent) > 0
+        several = np.bincount(self.tree.trace, weights=self.sound) >= 2
+        trace = self.tree.trace[rows]
+        return (root[trace] | ~self.has_parent[rows]) & several[trace]
+
+    def _shared(self, rows, way) -> Flags:
+        return np.ones(len(rows), bool)
+
+    def _cycle(self, rows, way) -> Flags:
+        """The rest of the loop is sound: from the span that is told as the parent up to the row."""
+        told = self.told["parent_span_id"].gather(self.place[rows])
+        names = pl.DataFrame({"span_id": told, "number": np.arange(len(rows))})
+        known = self.tree.rows.select("span_id", at=pl.int_range(pl.len(), dtype=pl.Int64))
+        at = names.join(known, on="span_id", how="left", maintain_order="left")["at"].to_numpy()
+        at, fine = at.copy(), np.ones(len(rows), bool)
+        while (walking := (at != rows) & (at >= 0)).any():
+            fine[walking] &= self.sound[at[walking]]
+            at[walking] = self.tree.parent[at[walking]]
+        return (way == "self") | fine
+
+    def _unit(self, rows, way) -> Flags:
+        return (way != "s") | self.linked[rows]
+
+    def _bounds(self, rows):
+        """Parent's and children's interval as far as these are sound, each as surely as its
+        resolution and the row's own allow."""
+        tree, far = self.tree, np.iinfo(np.int64).max // 2
+        start, end = tree.start_ns, tree.start_ns + tree.duration_ns
+        grain = np.where(start % 1_000_000 == 0, 1_000_000, 1_000)
+        own = np.where(tree.duration_ns[rows] % 1_000_000 == 0, 1_000_000, 1_000)
+        kind = tree.rows["kind"].fill_null("").to_numpy()
+        up = self.parent_sound[rows]
+        parent = tree.parent[rows]
+        waited = (kind[rows] != "consumer") & (kind[parent] != "producer")
+        low = np.where(up, start[parent] - grain[parent] - own, -far)
+        high = np.where(up & waited, end[parent] + 2 * grain[parent] + 2 * own, far)
+        kids = np.flatnonzero(self.has_parent & self.sound)
+        first, last = np.full(tree.size, far), np.full(tree.size, -far)
+        np.minimum.at(first, tree.parent[kids], (start + grain)[kids])
+        ended = kids[kind[kids] != "consumer"]
+        np.maximum.at(last, tree.parent[ended], (end - 2 * grain)[ended])
+        return low, high, first[rows] + own, last[rows] - 2 * own
+
+    def _implausible(self, rows, way) -> Flags:
+        low, high, first, last = self._bounds(rows)
+        length = self.tree.duration_ns[rows]
+        width = np.minimum(high - length, first) - np.maximum(low, last - length)
+        return self.parent_sound[rows] & ((width <= DOUBT) | (way == "wrap") & (width < 60_000_000_000))
+
+    def _negative(self, rows, way) -> Flags:
+        low, high, first, last = self._bounds(rows)
+        start, length = self.tree.start_ns[rows], self.tree.duration_ns[rows]
+        told = start + length  # as the start; with its sign turned the span would end later still
+        return (way == "swapped") & ((told + length > high) | (told > first))
