@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from lake import UNPLACED, Lake
-from quality import lookups, moves, write
+from quality import lookups, moves, suppressions, versions, write
 from quality.moves import Pair
 from quality.outcome import Outcome
 from quality.stages import STAGES, Stage
@@ -51,16 +51,19 @@ def repair(
     days: Sequence[date] | None = None,
     progress: Callable[[str], None] | None = None,
     now: datetime | None = None,
+    *,
+    upgrade: bool = False,
 ) -> Summary:
     """Make the clean tables follow the raw ones; `days` limits the run to some days and those
-    they cannot be told apart from. A second run without new raw rows writes nothing.
+    they cannot be told apart from. A second run without new raw rows writes nothing. A day that
+    nothing touched stays as its rules made it, unless `upgrade` asks for the rules of today.
     """
     summary = Summary()
     moment = now or datetime.now(UTC)
     run = write.Run(lake, f"repair-{moment:%Y%m%dT%H%M%S.%f}", moment)
     texts: list[pl.DataFrame] = []
     for stage in STAGES:
-        todo = _dirty(lake, stage, days)
+        todo = _dirty(lake, stage, days, upgrade=upgrade)
         sizes = _sizes(lake, stage) if todo else {}
         while todo:
             chunk = _chunk(sorted(todo), sizes)
@@ -80,8 +83,8 @@ def stamps(
     lake: Lake, stage: Stage, days: Iterable[date], fresh: Mapping[Pair, int] | None = None
 ) -> dict[date, int]:
     """What each day is made from, as a number: raw files of the day, its neighbours and the
-    unplaced rows, versions of rules and suppressions, rows moved from or to it, and for logs the
-    clocks of their hosts. `fresh` are digests of moves about to be written.
+    unplaced rows, the rules undone for them, rows moved from or to it, and for logs the clocks of
+    their hosts. `fresh` are digests of moves about to be written.
     """
     days = sorted(days)
     files = {
@@ -91,11 +94,12 @@ def stamps(
     pairs = {day: moves.pairs_of([day]) for day in days}
     apps = {pair: moves.app(stage.clean, pair) for found in pairs.values() for pair in found}
     held = lake.transactions("repairs", apps.values())
-    suppressed = lake.version("suppressions")
+    undone = suppressions.of(lake)
     found = {}
     for day in days:
         parts = [*(file for other in _around([day]) for file in files[other]), *files[UNPLACED]]
-        parts += [repr(sorted(stage.versions.items())), repr(suppressed)]
+        off = (undone.on(other) & stage.versions.keys() for other in (*_around([day]), UNPLACED))
+        parts += [repr(sorted(names)) for names in off]
         known = [(pair, (fresh or {}).get(pair, max(held[apps[pair]], 0))) for pair in pairs[day]]
         parts.append(repr([one for one in known if one[1]]))
         if stage.clean == "logs":
@@ -106,8 +110,11 @@ def stamps(
     return found
 
 
-def _dirty(lake: Lake, stage: Stage, days: Sequence[date] | None) -> set[date]:
-    """The days whose stamp differs from what any of their tables carries."""
+def _dirty(
+    lake: Lake, stage: Stage, days: Sequence[date] | None, *, upgrade: bool = False
+) -> set[date]:
+    """The days whose stamp differs from what any of their tables carries; with `upgrade` those too
+    that were made by other versions of the rules."""
     raw = set(lake.days(stage.raw))
     every = raw | set(lake.days(stage.clean))
     if UNPLACED in raw:
@@ -122,6 +129,8 @@ def _dirty(lake: Lake, stage: Stage, days: Sequence[date] | None) -> set[date]:
     for table in (stage.clean, *stage.derived):
         held = lake.transactions(table, apps.values())
         dirty |= {day for day in asked if held[apps[day]] != fresh[day]}
+    if upgrade:
+        dirty |= set(versions.behind(lake, stage, asked))
     return dirty
 
 
@@ -166,6 +175,7 @@ def _commit(
     """Audit first, events next, derived tables last; quarantine before all."""
     fresh = moves.digests(outcome.moves, [p for p in moves.pairs_of(days) if p[1] in days])
     marks = stamps(run.lake, stage, days, fresh)
+    made_by = versions.number(stage.versions)
     lost = write.quarantine(run, stage, days, outcome)
     version = run.lake.version(stage.raw)
     for day in sorted(days):
@@ -176,7 +186,8 @@ def _commit(
     for table, rows in outcome.tables.items():
         for day in sorted(days):
             mine = rows.filter(pl.col("date") == day)
-            run.lake.replace_day(table, day, mine, {write.app(day): marks[day]})
+            stamp = {write.app(day): marks[day], versions.app(day): made_by}
+            run.lake.replace_day(table, day, mine, stamp)
             if table == stage.clean:
                 summary.rows[table] = summary.rows.get(table, 0) + mine.height
     counted = outcome.audit.filter(pl.col("date").is_in(list(days)))

@@ -9,7 +9,7 @@ from datetime import date, datetime
 import polars as pl
 
 from lake import TABLES, UNPLACED, Lake, empty, fit
-from quality import moves
+from quality import moves, versions
 from quality.moves import Pair
 from quality.outcome import Outcome
 from quality.stages import Stage
@@ -71,7 +71,8 @@ def scores(run: Run, stage: Stage, day: date, outcome: Outcome) -> None:
         "partials_joined": joined,
     }
     checks = outcome.checks.filter(pl.col("date") == day).sort("service", "check_name")
-    _score(run, stage, day, pl.concat([_counts(counts), checks], how="diagonal"))
+    made_by = _counts({versions.check(rule): n for rule, n in sorted(stage.versions.items())})
+    _score(run, stage, day, pl.concat([_counts(counts), made_by, checks], how="diagonal"))
 
 
 def _counts(counts: Mapping[str, int]) -> pl.DataFrame:
