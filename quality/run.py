@@ -16,7 +16,8 @@ from typing import Any
 import polars as pl
 
 from lake import UNPLACED, Lake
-from quality import lookups, moves, suppressions, versions, write
+from quality import expectations, lookups, moves, suppressions, versions, write
+from quality.expectations import Expectation, Refusal
 from quality.moves import Pair
 from quality.outcome import Outcome
 from quality.stages import STAGES, Stage
@@ -27,13 +28,14 @@ ROWS = 6_000_000  # raw rows computed at once, unless a single day has more
 
 @dataclass
 class Summary:
-    """What a run did: the days it made, rows written per clean table, changes per rule, and rows
-    in quarantine."""
+    """What a run did: the days it made, rows written per clean table, changes per rule, rows in
+    quarantine, and the days an expectation refused, which are as they were."""
 
     days: set[date] = field(default_factory=set)
     rows: dict[str, int] = field(default_factory=dict)
     rules: dict[str, int] = field(default_factory=dict)
     quarantined: int = 0
+    refused: list[Refusal] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON, the busiest rule first."""
@@ -43,6 +45,7 @@ class Summary:
             "rows": self.rows,
             "rules": dict(order),
             "quarantined": self.quarantined,
+            "refused": [vars(one) for one in self.refused],
         }
 
 
@@ -53,25 +56,37 @@ def repair(
     now: datetime | None = None,
     *,
     upgrade: bool = False,
+    expected: Sequence[Expectation] = (),
 ) -> Summary:
     """Make the clean tables follow the raw ones; `days` limits the run to some days and those
     they cannot be told apart from. A second run without new raw rows writes nothing. A day that
     nothing touched stays as its rules made it, unless `upgrade` asks for the rules of today.
+    Rows and days that violate what is `expected` are kept out.
     """
     summary = Summary()
     moment = now or datetime.now(UTC)
     run = write.Run(lake, f"repair-{moment:%Y%m%dT%H%M%S.%f}", moment)
     texts: list[pl.DataFrame] = []
     for stage in STAGES:
-        todo = _dirty(lake, stage, days, upgrade=upgrade)
+        rules = {**stage.versions, **expectations.versions(expected, stage.clean)}
+        todo = _dirty(lake, stage, days, rules if upgrade else None)
         sizes = _sizes(lake, stage) if todo else {}
+        alone = False
         while todo:
-            chunk = _chunk(sorted(todo), sizes)
+            chunk = {min(todo)} if alone else _chunk(sorted(todo), sizes)
             if progress:
                 progress(f"{stage.clean} {min(chunk)} … {max(chunk)}")
             made, outcome = _settled(lake, stage, chunk)
-            _commit(run, stage, made, outcome, summary)
+            outcome = expectations.enforce(stage, outcome, expected)
+            refused = expectations.refusals(stage, outcome, expected, made)
+            if refused and len(chunk) > 1:
+                alone = True  # a day that is refused must not hold up those it was made with
+                continue
             todo -= made
+            summary.refused += refused
+            if refused:
+                continue
+            _commit(run, stage, made, outcome, summary, rules)
             if outcome.texts is not None:
                 texts.append(outcome.texts)
     if texts:
@@ -111,10 +126,10 @@ def stamps(
 
 
 def _dirty(
-    lake: Lake, stage: Stage, days: Sequence[date] | None, *, upgrade: bool = False
+    lake: Lake, stage: Stage, days: Sequence[date] | None, rules: Mapping[str, int] | None = None
 ) -> set[date]:
-    """The days whose stamp differs from what any of their tables carries; with `upgrade` those too
-    that were made by other versions of the rules."""
+    """The days whose stamp differs from what any of their tables carries; with `rules` those too
+    that were made by other versions of them."""
     raw = set(lake.days(stage.raw))
     every = raw | set(lake.days(stage.clean))
     if UNPLACED in raw:
@@ -129,8 +144,8 @@ def _dirty(
     for table in (stage.clean, *stage.derived):
         held = lake.transactions(table, apps.values())
         dirty |= {day for day in asked if held[apps[day]] != fresh[day]}
-    if upgrade:
-        dirty |= set(versions.behind(lake, stage, asked))
+    if rules is not None:
+        dirty |= set(versions.behind(lake, stage, asked, rules))
     return dirty
 
 
@@ -170,12 +185,17 @@ def _settled(lake: Lake, stage: Stage, chunk: set[date]) -> tuple[set[date], Out
 
 
 def _commit(
-    run: write.Run, stage: Stage, days: set[date], outcome: Outcome, summary: Summary
+    run: write.Run,
+    stage: Stage,
+    days: set[date],
+    outcome: Outcome,
+    summary: Summary,
+    rules: Mapping[str, int],
 ) -> None:
     """Audit first, events next, derived tables last; quarantine before all."""
     fresh = moves.digests(outcome.moves, [p for p in moves.pairs_of(days) if p[1] in days])
     marks = stamps(run.lake, stage, days, fresh)
-    made_by = versions.number(stage.versions)
+    made_by = versions.number(rules)
     lost = write.quarantine(run, stage, days, outcome)
     version = run.lake.version(stage.raw)
     for day in sorted(days):

@@ -33,10 +33,12 @@ def check(rule: str) -> str:
     return f"{_CHECK}{rule}"
 
 
-def behind(lake: Lake, stage: Stage, days: Iterable[date]) -> list[date]:
-    """The days any of whose tables was made by other versions than those of today."""
+def behind(
+    lake: Lake, stage: Stage, days: Iterable[date], versions: Mapping[str, int]
+) -> list[date]:
+    """The days any of whose tables was made by other versions than these."""
     apps = {day: app(day) for day in days}
-    now, found = number(stage.versions), set[date]()
+    now, found = number(versions), set[date]()
     for table in (stage.clean, *stage.derived):
         held = lake.transactions(table, apps.values())
         found |= {day for day, name in apps.items() if held[name] not in {now, -1}}

@@ -29,6 +29,9 @@ class Run:
         return [pl.lit(self.name).alias("run_id"), now.alias("recorded_at")]
 
 
+EXPECTED = "expectation "  # how the reason of a row begins that an expectation keeps out
+
+
 def app(day: date) -> str:
     """The app transaction that keeps a day's stamp."""
     return f"repair/{day}"
@@ -99,24 +102,30 @@ def _score(run: Run, stage: Stage, day: date, rows: pl.DataFrame) -> None:
 
 
 def quarantine(run: Run, stage: Stage, days: Collection[date], outcome: Outcome) -> int:
-    """Rows that cannot be placed into `quarantine`, whole; how many they are now.
+    """Rows that cannot be placed, or that an expectation keeps out, into `quarantine`, whole; how
+    many they are now.
 
-    They come from the partition of rows without a day, which every run sees whole; so what this
-    run did not lose, or another day has placed, leaves it.
+    The former come from the partition of rows without a day, which every run sees whole; so what
+    this run did not lose, or another day has placed, leaves it. The latter are those of the days
+    made now, beside those of other days.
     """
     elsewhere = moves.recorded(run.lake, stage.clean, None).filter(
         pl.col("before") == UNPLACED, ~pl.col("after").is_in(list(days))
     )
     lost = outcome.quarantined.join(elsewhere, on="row_key", how="anti").sort("row_key")
-    fresh = lost.select(
-        pl.lit(stage.clean).alias("table_name"),
+    placeless = lost.select(
         "reason",
         pl.struct(pl.exclude("reason")).struct.json_encode().alias("raw_row"),
         "source",
         "batch",
-        *run.stamp(),
-    ).select(TABLES["quarantine"].schema.names)
+    )
     held = run.lake.scan("quarantine").filter(pl.col("table_name") == stage.clean).collect()
+    other = held.filter(pl.col("reason").str.starts_with(EXPECTED), ~_of_days(days))
+    refused = outcome.refused.filter(pl.col("date").is_in(list(days))).drop("date")
+    new = pl.concat([placeless, refused], how="diagonal").with_columns(
+        pl.lit(stage.clean).alias("table_name"), *run.stamp()
+    )
+    fresh = pl.concat([new.select(held.columns), other])
     same = ["reason", "raw_row"]
     if not held.select(same).sort(same).equals(fresh.select(same).sort(same)):
         whole = fit(TABLES["quarantine"], fresh)
@@ -124,3 +133,9 @@ def quarantine(run: Run, stage: Stage, days: Collection[date], outcome: Outcome)
         _score(run, stage, UNPLACED, rows.with_columns(pl.col("rows").alias("quarantined")))
         run.lake.replace("quarantine", {"table_name": stage.clean}, whole)
     return fresh.height
+
+
+def _of_days(days: Collection[date]) -> pl.Expr:
+    """Whether a row of quarantine was a clean row of one of some days."""
+    day = pl.col("raw_row").str.json_path_match("$.date")
+    return day.is_in([str(one) for one in days])

@@ -17,6 +17,7 @@ COMMANDS = (
     "demo",
     "ingest",
     "repair",
+    "quality",
     "status",
     "detect",
     "diagnose",

@@ -55,14 +55,21 @@ def _repair(context: Context, day: date | None, told: dict[str, Any]) -> int:
     from quality.run import repair
 
     with context.progress("repair") as say:
-        upgrade = context.arguments.upgrade
-        summary = repair(context.lake, [day] if day else None, progress=say, upgrade=upgrade)
+        summary = repair(
+            context.lake,
+            [day] if day else None,
+            progress=say,
+            upgrade=context.arguments.upgrade,
+            expected=context.config.expected(),
+        )
     if context.json:
         context.answer({**summary.as_dict(), **told})
     else:
         from rootlake.tables import repair_summary
 
         repair_summary(context.out, summary.as_dict())
+    if summary.refused:
+        return 1
     return 3 if context.strict and summary.quarantined else 0
 
 
