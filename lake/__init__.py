@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lake.errors import UserError as UserError
     from lake.frames import empty as empty
     from lake.frames import fit as fit
+    from lake.query import holds as holds
     from lake.query import sql as sql
     from lake.schemas import FIRST_DAY as FIRST_DAY
     from lake.schemas import TABLES as TABLES
@@ -35,6 +36,7 @@ _HOME = {
     "FIRST_DAY": "lake.schemas",
     "TABLES": "lake.schemas",
     "UNPLACED": "lake.schemas",
+    "holds": "lake.query",
     "sql": "lake.query",
     "Lake": "lake.store",
 }

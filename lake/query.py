@@ -35,6 +35,32 @@ def sql(lake: Lake, query: str, versions: Mapping[str, int] | None = None) -> pa
             raise UserError(f"DuckDB could not run the query: {error}") from error
 
 
+def holds(name: str, rows: pa.Table, predicate: str) -> pa.ChunkedArray:
+    """For each of some rows of a table whether a SQL predicate holds, in their order.
+
+    The predicate sees these rows alone, under the table's name, on a locked connection. What is
+    unknown (NULL) is no violation, as in SQL's CHECK. Raises UserError for what is no predicate.
+    """
+    query = f"SELECT coalesce((\n{predicate}\n)::BOOLEAN, true) AS holds FROM {name}"
+    _check_reading(query)
+    with duckdb.connect(":memory:") as connection:
+        try:
+            connection.execute("SET TimeZone='UTC'")
+            connection.register(name, rows)
+            connection.execute("SET enable_external_access=false")
+            connection.execute("SET lock_configuration=true")
+            found = connection.sql(query).to_arrow_table()
+        except duckdb.Error as error:
+            raise UserError(f"DuckDB could not judge the rows: {_line(error)}") from error
+    if found.column_names != ["holds"] or found.num_rows != rows.num_rows:
+        raise UserError("a predicate says true or false of each row; this one does not.")
+    return found["holds"]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split("LINE")[0].split())
+
+
 def _check_reading(query: str) -> None:
     try:
         statements = duckdb.extract_statements(query)

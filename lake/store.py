@@ -305,21 +305,45 @@ class Lake:
 
         return self._retry(name, commit)
 
+    def rewrite(
+        self, name: str, partition: Partition, change: Callable[[pl.DataFrame], pl.DataFrame]
+    ) -> bool:
+        """Rewrite one partition by a pure function of its rows, in one commit; False, and no
+        commit, when it changes nothing. Run again when another writer came in between."""
+        table, where = table_of(name), _where(partition)
+        inside = pl.all_horizontal(pl.col(key) == value for key, value in partition.items())
+
+        def commit(opened: DeltaTable) -> bool:
+            rows = pl.scan_delta(opened).select(table.schema.names).filter(inside).collect()
+            before = frames.fit(table, rows)
+            after = frames.fit(table, change(before))
+            if after.equals(before):
+                return False
+            _check_inside(name, partition, after)
+            self._write(name, opened, after, None, 0, mode="overwrite", predicate=where)
+            return True
+
+        return self._retry(name, commit)
+
     def _write(
         self,
         name: str,
         opened: DeltaTable,
         frame: pl.DataFrame,
         transactions: Transactions | None,
+        retries: int | None = None,
         **how: Any,
     ) -> None:
-        """One commit through the handle that was looked at, so a racing writer is noticed."""
+        """One commit through the handle that was looked at, so a racing writer is noticed; with no
+        `retries` any other commit is one."""
         marks = [Transaction(app, version) for app, version in (transactions or {}).items()]
         write_deltalake(
             opened,
             frames.plain(frame).to_arrow(),
             writer_properties=_writer(table_of(name)),
-            commit_properties=CommitProperties(app_transactions=marks or None),
+            commit_properties=CommitProperties(
+                max_commit_retries=retries, app_transactions=marks or None
+            ),
             **how,
         )
 

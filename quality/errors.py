@@ -11,6 +11,7 @@ from quality import audit, moves
 from quality.clock import skew
 from quality.rules import error_clock, error_duplicate, id_format
 from quality.rules.time_unit import plausible
+from quality.suppressions import NOTHING, Exempt
 
 Rule = Callable[[pl.DataFrame], pl.DataFrame]
 
@@ -33,8 +34,9 @@ class Repaired(NamedTuple):
     audit: pl.DataFrame
 
 
-def repair(raw: pl.DataFrame) -> Repaired:
-    """Clean rows of `errors`, with `row` (position in `raw`), `row_key` and `repaired` beside."""
+def repair(raw: pl.DataFrame, exempt: Exempt = NOTHING) -> Repaired:
+    """Clean rows of `errors`, with `row` (position in `raw`), `row_key` and `repaired` beside;
+    `exempt` rows are left alone by the rules that are undone for them."""
     rows = raw.with_row_index("row").with_columns(
         pl.col("row").cast(pl.Int64),
         pl.format("{}:{}", "batch", "arrival").alias("row_key"),
@@ -45,7 +47,7 @@ def repair(raw: pl.DataFrame) -> Repaired:
     audits, merged = list[pl.DataFrame](), [rows.clear()]
     lost = rows.clear()
     for name, rule in RULES:
-        after = rule(rows)
+        after = exempt.apply(name, rule, rows)
         gone = rows.join(after.select("row"), on="row", how="anti")
         rows = rows.filter(pl.col("row").is_in(after["row"].implode()))
         merged.append(gone)

@@ -3,6 +3,7 @@ line assigned to its template."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import polars as pl
@@ -10,6 +11,7 @@ import polars as pl
 from quality import audit, moves, templates
 from quality.clock import skew
 from quality.rules import id_format, partial_join
+from quality.suppressions import NOTHING, Exempt
 
 VERSIONS = dict.fromkeys((partial_join.NAME, id_format.NAME, skew.NAME, moves.NAME), 2)
 _IDS = {
@@ -29,8 +31,14 @@ class Repaired(NamedTuple):
     audit: pl.DataFrame
 
 
-def repair(raw: pl.DataFrame, clocks: list[skew.Line], nodes: pl.DataFrame) -> Repaired:
-    """Clean rows of `logs` from physical lines. `nodes` maps pod to host."""
+def repair(
+    raw: pl.DataFrame,
+    clocks: list[skew.Line],
+    nodes: pl.DataFrame,
+    exempt: Exempt = NOTHING,
+) -> Repaired:
+    """Clean rows of `logs` from physical lines. `nodes` maps pod to host. `exempt` rows are left
+    alone by the rules that are undone for them."""
     lines = raw.with_row_index("row").with_columns(
         pl.col("row").cast(pl.Int64),
         pl.format("{}:{}", "batch", "arrival").alias("row_key"),
@@ -39,9 +47,10 @@ def repair(raw: pl.DataFrame, clocks: list[skew.Line], nodes: pl.DataFrame) -> R
         pl.lit(None, pl.String).alias("parent_span_id"),
         pl.col("ts").alias("before_ts"),
     )
-    whole, parts = partial_join.apply(lines)
-    named = id_format.drop(id_format.apply(_read_again(whole, parts)))
-    shifted = _shifted(_placed(named, nodes), clocks)
+    whole, parts = _joined(lines, exempt)
+    named = exempt.apply(id_format.NAME, _canonical, _read_again(whole, parts))
+    placed = _placed(named, nodes)
+    shifted = exempt.apply(skew.NAME, partial(_shifted, clocks=clocks), placed)
     gone = lines.select("row", "row_key", before="date").join(parts, on="row")
     into = gone.join(lines.select(into="row", target="row_key"), on="into", how="left")
     return Repaired(
@@ -56,6 +65,20 @@ def repair(raw: pl.DataFrame, clocks: list[skew.Line], nodes: pl.DataFrame) -> R
             ]
         ),
     )
+
+
+def _joined(lines: pl.DataFrame, exempt: Exempt) -> partial_join.Joined:
+    """Pieces joined, except where that is undone."""
+    alone = lines["row"].is_in(exempt.rows.get(partial_join.NAME, pl.Series([], dtype=pl.Int64)))
+    if not alone.any():
+        return partial_join.apply(lines)
+    done = partial_join.apply(lines.filter(~alone))
+    rest = pl.concat([done.lines, lines.filter(alone).select(done.lines.columns)])
+    return partial_join.Joined(rest.sort("row"), done.parts)
+
+
+def _canonical(lines: pl.DataFrame) -> pl.DataFrame:
+    return id_format.drop(id_format.apply(lines))
 
 
 def _read_again(lines: pl.DataFrame, parts: pl.DataFrame) -> pl.DataFrame:

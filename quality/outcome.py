@@ -11,6 +11,8 @@ import polars as pl
 from quality.clock import skew
 from quality.rules.time_unit import plausible
 
+REFUSED = pl.Schema({"date": pl.Date, "reason": pl.String, "raw_row": pl.String})
+
 
 def _no_days() -> pl.Series:
     return pl.Series("date", [], pl.Date)
@@ -28,6 +30,7 @@ class Outcome:
     merged       `date` of every row merged into another
     joined       `date` of every line joined to another
     texts        log templates: template_id, template
+    refused      clean rows that an expectation keeps out: date, reason, raw_row
     """
 
     tables: Mapping[str, pl.DataFrame]
@@ -38,6 +41,7 @@ class Outcome:
     merged: pl.Series = field(default_factory=_no_days)
     joined: pl.Series = field(default_factory=_no_days)
     texts: pl.DataFrame | None = None
+    refused: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REFUSED))
 
 
 def usable(raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

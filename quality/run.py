@@ -16,7 +16,8 @@ from typing import Any
 import polars as pl
 
 from lake import UNPLACED, Lake
-from quality import lookups, moves, write
+from quality import expectations, lookups, moves, suppressions, versions, write
+from quality.expectations import Expectation, Refusal
 from quality.moves import Pair
 from quality.outcome import Outcome
 from quality.stages import STAGES, Stage
@@ -27,13 +28,14 @@ ROWS = 6_000_000  # raw rows computed at once, unless a single day has more
 
 @dataclass
 class Summary:
-    """What a run did: the days it made, rows written per clean table, changes per rule, and rows
-    in quarantine."""
+    """What a run did: the days it made, rows written per clean table, changes per rule, rows in
+    quarantine, and the days an expectation refused, which are as they were."""
 
     days: set[date] = field(default_factory=set)
     rows: dict[str, int] = field(default_factory=dict)
     rules: dict[str, int] = field(default_factory=dict)
     quarantined: int = 0
+    refused: list[Refusal] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON, the busiest rule first."""
@@ -43,6 +45,7 @@ class Summary:
             "rows": self.rows,
             "rules": dict(order),
             "quarantined": self.quarantined,
+            "refused": [vars(one) for one in self.refused],
         }
 
 
@@ -51,24 +54,39 @@ def repair(
     days: Sequence[date] | None = None,
     progress: Callable[[str], None] | None = None,
     now: datetime | None = None,
+    *,
+    upgrade: bool = False,
+    expected: Sequence[Expectation] = (),
 ) -> Summary:
     """Make the clean tables follow the raw ones; `days` limits the run to some days and those
-    they cannot be told apart from. A second run without new raw rows writes nothing.
+    they cannot be told apart from. A second run without new raw rows writes nothing. A day that
+    nothing touched stays as its rules made it, unless `upgrade` asks for the rules of today.
+    Rows and days that violate what is `expected` are kept out.
     """
     summary = Summary()
     moment = now or datetime.now(UTC)
     run = write.Run(lake, f"repair-{moment:%Y%m%dT%H%M%S.%f}", moment)
     texts: list[pl.DataFrame] = []
     for stage in STAGES:
-        todo = _dirty(lake, stage, days)
+        rules = {**stage.versions, **expectations.versions(expected, stage.clean)}
+        todo = _dirty(lake, stage, days, rules if upgrade else None)
         sizes = _sizes(lake, stage) if todo else {}
+        alone = False
         while todo:
-            chunk = _chunk(sorted(todo), sizes)
+            chunk = {min(todo)} if alone else _chunk(sorted(todo), sizes)
             if progress:
                 progress(f"{stage.clean} {min(chunk)} … {max(chunk)}")
             made, outcome = _settled(lake, stage, chunk)
-            _commit(run, stage, made, outcome, summary)
+            outcome = expectations.enforce(stage, outcome, expected)
+            refused = expectations.refusals(stage, outcome, expected, made)
+            if refused and len(chunk) > 1:
+                alone = True  # a day that is refused must not hold up those it was made with
+                continue
             todo -= made
+            summary.refused += refused
+            if refused:
+                continue
+            _commit(run, stage, made, outcome, summary, rules)
             if outcome.texts is not None:
                 texts.append(outcome.texts)
     if texts:
@@ -80,8 +98,8 @@ def stamps(
     lake: Lake, stage: Stage, days: Iterable[date], fresh: Mapping[Pair, int] | None = None
 ) -> dict[date, int]:
     """What each day is made from, as a number: raw files of the day, its neighbours and the
-    unplaced rows, versions of rules and suppressions, rows moved from or to it, and for logs the
-    clocks of their hosts. `fresh` are digests of moves about to be written.
+    unplaced rows, the rules undone for them, rows moved from or to it, and for logs the clocks of
+    their hosts. `fresh` are digests of moves about to be written.
     """
     days = sorted(days)
     files = {
@@ -91,11 +109,12 @@ def stamps(
     pairs = {day: moves.pairs_of([day]) for day in days}
     apps = {pair: moves.app(stage.clean, pair) for found in pairs.values() for pair in found}
     held = lake.transactions("repairs", apps.values())
-    suppressed = lake.version("suppressions")
+    undone = suppressions.of(lake)
     found = {}
     for day in days:
         parts = [*(file for other in _around([day]) for file in files[other]), *files[UNPLACED]]
-        parts += [repr(sorted(stage.versions.items())), repr(suppressed)]
+        off = (undone.on(other) & stage.versions.keys() for other in (*_around([day]), UNPLACED))
+        parts += [repr(sorted(names)) for names in off]
         known = [(pair, (fresh or {}).get(pair, max(held[apps[pair]], 0))) for pair in pairs[day]]
         parts.append(repr([one for one in known if one[1]]))
         if stage.clean == "logs":
@@ -106,8 +125,11 @@ def stamps(
     return found
 
 
-def _dirty(lake: Lake, stage: Stage, days: Sequence[date] | None) -> set[date]:
-    """The days whose stamp differs from what any of their tables carries."""
+def _dirty(
+    lake: Lake, stage: Stage, days: Sequence[date] | None, rules: Mapping[str, int] | None = None
+) -> set[date]:
+    """The days whose stamp differs from what any of their tables carries; with `rules` those too
+    that were made by other versions of them."""
     raw = set(lake.days(stage.raw))
     every = raw | set(lake.days(stage.clean))
     if UNPLACED in raw:
@@ -122,6 +144,8 @@ def _dirty(lake: Lake, stage: Stage, days: Sequence[date] | None) -> set[date]:
     for table in (stage.clean, *stage.derived):
         held = lake.transactions(table, apps.values())
         dirty |= {day for day in asked if held[apps[day]] != fresh[day]}
+    if rules is not None:
+        dirty |= set(versions.behind(lake, stage, asked, rules))
     return dirty
 
 
@@ -161,11 +185,17 @@ def _settled(lake: Lake, stage: Stage, chunk: set[date]) -> tuple[set[date], Out
 
 
 def _commit(
-    run: write.Run, stage: Stage, days: set[date], outcome: Outcome, summary: Summary
+    run: write.Run,
+    stage: Stage,
+    days: set[date],
+    outcome: Outcome,
+    summary: Summary,
+    rules: Mapping[str, int],
 ) -> None:
     """Audit first, events next, derived tables last; quarantine before all."""
     fresh = moves.digests(outcome.moves, [p for p in moves.pairs_of(days) if p[1] in days])
     marks = stamps(run.lake, stage, days, fresh)
+    made_by = versions.number(rules)
     lost = write.quarantine(run, stage, days, outcome)
     version = run.lake.version(stage.raw)
     for day in sorted(days):
@@ -176,7 +206,8 @@ def _commit(
     for table, rows in outcome.tables.items():
         for day in sorted(days):
             mine = rows.filter(pl.col("date") == day)
-            run.lake.replace_day(table, day, mine, {write.app(day): marks[day]})
+            stamp = {write.app(day): marks[day], versions.app(day): made_by}
+            run.lake.replace_day(table, day, mine, stamp)
             if table == stage.clean:
                 summary.rows[table] = summary.rows.get(table, 0) + mine.height
     counted = outcome.audit.filter(pl.col("date").is_in(list(days)))

@@ -9,6 +9,7 @@ import polars as pl
 
 from quality import audit, moves
 from quality.rules import counter_reset, sample_duplicate, sample_order, stale_gap
+from quality.suppressions import NOTHING, Exempt
 
 Rule = Callable[[pl.DataFrame], pl.DataFrame]
 
@@ -31,8 +32,9 @@ class Repaired(NamedTuple):
     audit: pl.DataFrame
 
 
-def repair(raw: pl.DataFrame, series: pl.DataFrame) -> Repaired:
-    """Clean rows of `samples`; `series` are rows of the table of that name."""
+def repair(raw: pl.DataFrame, series: pl.DataFrame, exempt: Exempt = NOTHING) -> Repaired:
+    """Clean rows of `samples`; `series` are rows of the table of that name. `exempt` rows are left
+    alone by the rules that are undone for them."""
     kinds = series.select("series", "type").unique("series", keep="any")
     rows = (
         raw.with_row_index("row")
@@ -40,8 +42,8 @@ def repair(raw: pl.DataFrame, series: pl.DataFrame) -> Repaired:
         .join(kinds, on="series", how="left", maintain_order="left")
     )
     clean = rows
-    for _, rule in RULES:
-        clean = rule(clean)
+    for name, rule in RULES:
+        clean = exempt.apply(name, rule, clean)
     merged = rows.clear()
     if clean.height < rows.height:
         merged = rows.join(clean.select("row"), on="row", how="anti")

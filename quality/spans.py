@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import polars as pl
@@ -25,6 +26,8 @@ from quality.rules import (
     trace_merged,
     trace_split,
 )
+from quality.rules.time_unit import plausible
+from quality.suppressions import NOTHING, Exempt
 
 Rule = Callable[[pl.DataFrame], pl.DataFrame]
 
@@ -78,19 +81,23 @@ class Repaired(NamedTuple):
     clock_audit: pl.DataFrame
 
 
-def repair(spans: pl.DataFrame) -> Repaired:
-    """All rules over one frame of spans; the order of its rows does not matter."""
+def repair(spans: pl.DataFrame, exempt: Exempt = NOTHING) -> Repaired:
+    """All rules over one frame of spans; the order of its rows does not matter. `exempt` rows are
+    left alone by the rules that are undone for them; what has no usable time leaves all the same.
+    """
     spans = spans.sort("row_key")
     audits, merged, quarantined = list[pl.DataFrame](), [spans.clear()], [spans.clear()]
     clocks: list[skew.Line] = []
     moved = skew.moved(spans.clear())
     for name, rule in RULES:
         if name == skew.NAME:
-            clocks = skew.lines(spans)
-            spans = skew.shift(spans, clocks)
+            clocks = [line for line in skew.lines(spans) if name not in exempt.on(line.start)]
+            spans = exempt.apply(name, partial(skew.shift, found=clocks), spans)
             moved = skew.moved(spans)
             continue
-        after = rule(spans)
+        after = exempt.apply(name, rule, spans)
+        if name == time_implausible.NAME:
+            after = after.filter(plausible(pl.col("start_ns")).fill_null(value=False))
         gone = spans.join(after.select("row"), on="row", how="anti")
         if gone.height:
             spans = spans.join(after.select("row"), on="row", how="semi", maintain_order="left")

@@ -9,7 +9,18 @@ from datetime import date
 import polars as pl
 
 from lake import TABLES, Lake
-from quality import derived, errors, frame, logs, lookups, moves, outcome, samples, spans
+from quality import (
+    derived,
+    errors,
+    frame,
+    logs,
+    lookups,
+    moves,
+    outcome,
+    samples,
+    spans,
+    suppressions,
+)
 from quality.clock import skew
 from quality.outcome import Outcome
 from quality.rules import error_clock, sample_order, time_unit
@@ -31,8 +42,8 @@ class Stage:
     derived: tuple[str, ...] = ()
 
 
-def _spans(_lake: Lake, raw: pl.DataFrame, _days: list[date]) -> Outcome:
-    found = spans.repair(frame.narrow(raw))
+def _spans(lake: Lake, raw: pl.DataFrame, _days: list[date]) -> Outcome:
+    found = spans.repair(frame.narrow(raw), suppressions.of(lake).exempt(raw["date"]))
     clean = frame.widen(found.spans, raw)
     placed = pl.concat(
         one.select("row", "row_key", _day_of("start_ns")) for one in (found.spans, found.merged)
@@ -50,8 +61,8 @@ def _spans(_lake: Lake, raw: pl.DataFrame, _days: list[date]) -> Outcome:
     )
 
 
-def _errors(_lake: Lake, raw: pl.DataFrame, _days: list[date]) -> Outcome:
-    found = errors.repair(raw)
+def _errors(lake: Lake, raw: pl.DataFrame, _days: list[date]) -> Outcome:
+    found = errors.repair(raw, suppressions.of(lake).exempt(raw["date"]))
     rows, merged = outcome.dated(found.errors), outcome.dated(found.merged)
     both = pl.concat(one.select("row", "row_key", "before", "date") for one in (rows, merged))
     shifts = moves.moved(both.rename({"date": "after"}))
@@ -69,7 +80,8 @@ def _errors(_lake: Lake, raw: pl.DataFrame, _days: list[date]) -> Outcome:
 def _logs(lake: Lake, raw: pl.DataFrame, days: list[date]) -> Outcome:
     fine, lost = outcome.usable(raw)
     lines = lookups.clock_lines(lake, days)
-    found = logs.repair(fine, lines, lookups.pods(lake, days))
+    exempt = suppressions.of(lake).exempt(fine["date"])
+    found = logs.repair(fine, lines, lookups.pods(lake, days), exempt)
     rows = outcome.dated(found.logs)
     joined = found.joined.join(rows.select(into="row", after="date"), on="into")
     alone = rows.select("row_key", "before", after="date")
@@ -90,7 +102,8 @@ def _logs(lake: Lake, raw: pl.DataFrame, days: list[date]) -> Outcome:
 
 def _samples(lake: Lake, raw: pl.DataFrame, _days: list[date]) -> Outcome:
     fine, lost = outcome.usable(raw)
-    found = samples.repair(fine, lake.read("series"))
+    exempt = suppressions.of(lake).exempt(fine["date"])
+    found = samples.repair(fine, lake.read("series"), exempt)
     rows = found.samples.with_columns(service=pl.col("metric"))
     late = found.late.group_by("date", service="metric").agg(
         pl.lit(sample_order.NAME).first().alias("check_name"),

@@ -9,7 +9,7 @@ from datetime import date, datetime
 import polars as pl
 
 from lake import TABLES, UNPLACED, Lake, empty, fit
-from quality import moves
+from quality import moves, versions
 from quality.moves import Pair
 from quality.outcome import Outcome
 from quality.stages import Stage
@@ -27,6 +27,9 @@ class Run:
         """The columns that say which run wrote a row."""
         now = pl.lit(self.now).cast(pl.Datetime("us", "UTC"))
         return [pl.lit(self.name).alias("run_id"), now.alias("recorded_at")]
+
+
+EXPECTED = "expectation "  # how the reason of a row begins that an expectation keeps out
 
 
 def app(day: date) -> str:
@@ -71,7 +74,8 @@ def scores(run: Run, stage: Stage, day: date, outcome: Outcome) -> None:
         "partials_joined": joined,
     }
     checks = outcome.checks.filter(pl.col("date") == day).sort("service", "check_name")
-    _score(run, stage, day, pl.concat([_counts(counts), checks], how="diagonal"))
+    made_by = _counts({versions.check(rule): n for rule, n in sorted(stage.versions.items())})
+    _score(run, stage, day, pl.concat([_counts(counts), made_by, checks], how="diagonal"))
 
 
 def _counts(counts: Mapping[str, int]) -> pl.DataFrame:
@@ -98,24 +102,30 @@ def _score(run: Run, stage: Stage, day: date, rows: pl.DataFrame) -> None:
 
 
 def quarantine(run: Run, stage: Stage, days: Collection[date], outcome: Outcome) -> int:
-    """Rows that cannot be placed into `quarantine`, whole; how many they are now.
+    """Rows that cannot be placed, or that an expectation keeps out, into `quarantine`, whole; how
+    many they are now.
 
-    They come from the partition of rows without a day, which every run sees whole; so what this
-    run did not lose, or another day has placed, leaves it.
+    The former come from the partition of rows without a day, which every run sees whole; so what
+    this run did not lose, or another day has placed, leaves it. The latter are those of the days
+    made now, beside those of other days.
     """
     elsewhere = moves.recorded(run.lake, stage.clean, None).filter(
         pl.col("before") == UNPLACED, ~pl.col("after").is_in(list(days))
     )
     lost = outcome.quarantined.join(elsewhere, on="row_key", how="anti").sort("row_key")
-    fresh = lost.select(
-        pl.lit(stage.clean).alias("table_name"),
+    placeless = lost.select(
         "reason",
         pl.struct(pl.exclude("reason")).struct.json_encode().alias("raw_row"),
         "source",
         "batch",
-        *run.stamp(),
-    ).select(TABLES["quarantine"].schema.names)
+    )
     held = run.lake.scan("quarantine").filter(pl.col("table_name") == stage.clean).collect()
+    other = held.filter(pl.col("reason").str.starts_with(EXPECTED), ~_of_days(days))
+    refused = outcome.refused.filter(pl.col("date").is_in(list(days))).drop("date")
+    new = pl.concat([placeless, refused], how="diagonal").with_columns(
+        pl.lit(stage.clean).alias("table_name"), *run.stamp()
+    )
+    fresh = pl.concat([new.select(held.columns), other])
     same = ["reason", "raw_row"]
     if not held.select(same).sort(same).equals(fresh.select(same).sort(same)):
         whole = fit(TABLES["quarantine"], fresh)
@@ -123,3 +133,9 @@ def quarantine(run: Run, stage: Stage, days: Collection[date], outcome: Outcome)
         _score(run, stage, UNPLACED, rows.with_columns(pl.col("rows").alias("quarantined")))
         run.lake.replace("quarantine", {"table_name": stage.clean}, whole)
     return fresh.height
+
+
+def _of_days(days: Collection[date]) -> pl.Expr:
+    """Whether a row of quarantine was a clean row of one of some days."""
+    day = pl.col("raw_row").str.json_path_match("$.date")
+    return day.is_in([str(one) for one in days])

@@ -18,6 +18,7 @@ COMMANDS = (
     "demo",
     "ingest",
     "repair",
+    "quality",
     "status",
     "detect",
     "diagnose",

@@ -6,12 +6,24 @@ Paths in it are relative to the file's own folder.
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from lake.errors import UserError
+
+if TYPE_CHECKING:
+    from quality.checks import Check
+    from quality.expectations import Expectation
 
 DEFAULT = "rootlake.toml"
 
@@ -65,15 +77,84 @@ class Run(_Section):
     metrics: str | None = Field(default=None, description="file for rootlake's own metrics")
 
 
+class Quality(_Section):
+    """How `quality` judges."""
+
+    weeks: int = Field(default=4, ge=0, le=520, description="of history a day is compared with")
+    fresh: float | None = Field(default=None, gt=0, description="hours after which data is stale")
+    off: tuple[str, ...] = Field(default=(), description="built-in checks not made: TABLE.CHECK")
+    tolerate: dict[str, float] = Field(
+        default_factory=dict, description="share of rows a built-in check lets pass: TABLE.CHECK"
+    )
+
+
+class Expected(_Section):
+    """A check of the user's own: see docs/quality.md."""
+
+    name: str = Field(min_length=1, max_length=60)
+    table: str
+    predicate: str = Field(min_length=1, description="SQL that must hold for every row")
+    action: Literal["warn", "quarantine", "fail"] = "warn"
+    tolerate: float = Field(default=0.0, ge=0, le=1, description="share of rows that may not hold")
+
+    @field_validator("table")
+    @classmethod
+    def _is_table(cls, value: str) -> str:
+        from lake.schemas import TABLES
+
+        if value not in TABLES:
+            raise ValueError(f"is no table; there are {', '.join(TABLES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _acts_on_clean(self) -> Expected:
+        if self.action != "warn" and self.table not in _CLEAN:
+            raise ValueError(
+                f"{self.action!r} of {self.name!r} needs a table that repair makes"
+                f" ({', '.join(_CLEAN)}), not {self.table!r}; 'warn' is for every table"
+            )
+        return self
+
+
+_CLEAN = ("spans", "errors", "logs", "samples")
+
+
 class Config(_Section):
     """All settings; each has a default that works."""
 
     lake: str = "lake"
     sources: tuple[Source, ...] = ()
     run: Run = Run()
+    quality: Quality = Quality()
+    expectations: tuple[Expected, ...] = ()
     storage_options: dict[str, str] = Field(default_factory=dict)
     workspace: Workspace = Workspace()
     model: Model = Model()
+
+    def expected(self) -> list[Expectation]:
+        """The user's expectations, as `quality` takes them."""
+        from quality.expectations import Expectation
+
+        return [Expectation(**one.model_dump()) for one in self.expectations]
+
+    def checks(self) -> list[Check]:
+        """Built-in checks as the settings have them, then the user's.
+
+        Raises UserError for a name in [quality] that no check has.
+        """
+        from quality import checks
+
+        settings = self.quality
+        names = [f"{one.table}.{one.name}" for one in checks.BUILT_IN]
+        for name in (*settings.off, *settings.tolerate):
+            if name not in names:
+                raise UserError(f"[quality] names {name!r}; the checks are {', '.join(names)}.")
+        built_in = [
+            replace(one, tolerate=settings.tolerate.get(name, one.tolerate))
+            for name, one in zip(names, checks.BUILT_IN, strict=True)
+            if name not in settings.off
+        ]
+        return [*built_in, *checks.of(self.expected())]
 
 
 def source_of(config: Config, name: str) -> Source | None:
@@ -101,6 +182,10 @@ def load(path: str | None) -> Config:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise UserError(f"{file}: two sources are called {twice!r}; give each a `name`.")
+    checks = [one.name for one in config.expectations]
+    twice = next((name for name in checks if checks.count(name) > 1), None)
+    if twice:
+        raise UserError(f"{file}: two expectations are called {twice!r}; names are their keys.")
     return _anchored(config, file.parent)
 
 

@@ -148,7 +148,7 @@ def _follow(config: Config, lake: Lake, done: Cycle, tell: Callable[[str], None]
     for step in config.run.steps:
         tell(step)
         try:
-            done.steps[step] = _STEPS[step](lake)
+            done.steps[step] = _STEPS[step](lake, config)
         except UserError as error:
             done.steps[step] = {"error": str(error)}
             done.failed.append(step)
@@ -190,21 +190,24 @@ def _host(target: str) -> str:
     return host_of(target) if is_url(target) else ""
 
 
-def _repair(lake: Lake) -> dict[str, Any]:
+def _repair(lake: Lake, config: Config) -> dict[str, Any]:
     from quality.run import repair
 
-    found = repair(lake).as_dict()
+    found = repair(lake, expected=config.expected()).as_dict()
+    if found["refused"]:
+        days = ", ".join(f"{one['date']} of {one['table']}" for one in found["refused"])
+        raise UserError(f"an expectation refused {days}; `rootlake repair` says why.")
     return {"days": len(found["days"]), "rows changed": sum(found["rules"].values())}
 
 
-def _detect(lake: Lake) -> dict[str, Any]:
+def _detect(lake: Lake, _config: Config) -> dict[str, Any]:
     from rca.detect import detect
 
     found = detect(lake)
     return {"incidents": found.height, "open": int((found["status"] == "open").sum())}
 
 
-def _diagnose(lake: Lake) -> dict[str, Any]:
+def _diagnose(lake: Lake, _config: Config) -> dict[str, Any]:
     """Every incident that has no diagnosis yet."""
     from rca.diagnose import diagnose
     from rca.question import of_incident
@@ -222,7 +225,7 @@ def _diagnose(lake: Lake) -> dict[str, Any]:
     return {"diagnosed": len(names)}
 
 
-_STEPS: dict[str, Callable[[Lake], dict[str, Any]]] = {
+_STEPS: dict[str, Callable[[Lake, Config], dict[str, Any]]] = {
     "repair": _repair,
     "detect": _detect,
     "diagnose": _diagnose,

@@ -1,4 +1,5 @@
-"""What `rootlake status` tells: tables, freshness, the account of rows, the scorecard."""
+"""What `rootlake status` tells: tables, freshness, the account of rows, the scorecard, what is
+undone, and which rules made which days."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ import polars as pl
 import pyarrow as pa
 
 from lake import TABLES, Lake
+from quality import versions
 from quality.account import account
+from quality.checks import PREFIX
 
 _TIMES = ("ts", "start", "minute", "recorded_at", "opened_at", "created_at", "last_seen", "since")
 
@@ -22,6 +25,8 @@ def status(lake: Lake, now: datetime | None = None) -> dict[str, Any]:
         "tables": [_table(lake, name, moment) for name in TABLES],
         "account": account(lake).to_dicts(),
         "scorecard": _scorecard(lake),
+        "suppressed": lake.read("suppressions").to_dicts(),
+        "rules": versions.history(lake),
     }
 
 
@@ -58,7 +63,11 @@ def _scorecard(lake: Lake) -> list[dict[str, Any]]:
     """Faults per table and check over all days, the most frequent first."""
     found = (
         lake.scan("scorecard")
-        .filter(pl.col("check_name") != "received", pl.col("faulty") > 0)
+        .filter(
+            pl.col("check_name") != "received",
+            ~pl.col("check_name").str.starts_with(PREFIX),
+            pl.col("faulty") > 0,
+        )
         .group_by("table_name", "check_name")
         .agg(pl.col("rows", "faulty", "repaired", "quarantined").sum())
         .sort("faulty", "check_name", descending=[True, False])

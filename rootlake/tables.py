@@ -67,8 +67,15 @@ def incidents(console: Console, found: pl.DataFrame) -> None:
 def repair_summary(console: Console, summary: Mapping[str, Any]) -> None:
     """What a repair did: days, rows, and the changes per rule."""
     days = summary["days"]
+    for one in summary.get("refused", ()):
+        console.print(
+            f"[red]{one['date']} of {one['table']} was not published:[/red]"
+            f" {escape(one['name'])} does not hold for {one['faulty']:,} of {one['rows']:,} rows;"
+            " the day is as it was"
+        )
     if not days:
-        console.print("nothing new to repair")
+        if not summary.get("refused"):
+            console.print("nothing new to repair")
         return
     console.print(f"repaired {len(days)} day(s): {', '.join(str(day) for day in days)}")
     if summary.get("rules"):
@@ -101,6 +108,35 @@ def lake_status(console: Console, found: Mapping[str, Any]) -> None:
         console.print("\n[bold]faults found[/bold]")
         names = ["table", "check", "rows", "faulty", "repaired", "quarantined"]
         rows(console, names, [list(one.values()) for one in found["scorecard"]])
+    _undone(console, found["suppressed"])
+    _rules(console, found["rules"])
+
+
+def _undone(console: Console, held: Sequence[Mapping[str, Any]]) -> None:
+    """What `repair --undo` keeps out."""
+    if not held:
+        return
+    console.print("\n[bold]undone[/bold]  [dim]until `rootlake repair --redo RULE|RUN`[/dim]")
+    body = [
+        [one["rule"], one["date"] or "every day", one["run"], one["reason"], one["since"]]
+        for one in held
+    ]
+    rows(console, ["rule", "day", "run", "reason", "since"], body)
+
+
+def _rules(console: Console, stretches: Sequence[Mapping[str, Any]]) -> None:
+    """Which versions of the rules made which days; those of today are not spelled out."""
+    if not stretches:
+        return
+    console.print("\n[bold]rules[/bold]  [dim]that made the days[/dim]")
+    body = []
+    for one in stretches:
+        have = [f"{rule} {one['versions'].get(rule, '–')}" for rule in one["behind"]]
+        days = str(one["first"]) if one["days"] == 1 else f"{one['first']} … {one['last']}"
+        body.append([one["table"], days, one["days"], ", ".join(have) or "as of today"])
+    rows(console, ["table", "days", "", "versions"], body)
+    if any(one["behind"] for one in stretches):
+        console.print("[dim]`rootlake repair --upgrade` makes the days of older rules again[/dim]")
 
 
 def _account(console: Console, lines: Sequence[Mapping[str, Any]]) -> None:

@@ -1,0 +1,210 @@
+"""What a rule or a run changed is taken back, stays out, and comes again when asked for."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from lake import TABLES, Lake, UsageError, UserError
+from quality import stages, versions
+from quality.account import account
+from quality.run import repair
+from quality.suppressions import Exempt, of, suppressed
+from quality.undo import redo, rules, undo
+from tests import quality_traces as traces
+from tests.test_quality_run import FIRST, Killed, Mortal, assert_same, midnight, on_day, put
+
+NEXT = FIRST + timedelta(days=1)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    made = Lake(tmp_path / "lake").create()
+    put(made, traces.spoiled(3, faults=20)[0], "one")
+    put(made, [{**row, "start": row["start"] + 86_400_000_000} for row in bad(4)], "two")
+    put(made, traces.spoiled(6, only="span_duplicate")[0], "three")
+    repair(made)
+    return made
+
+
+def bad(seed: int) -> list[traces.Row]:
+    return traces.spoiled(seed, faults=20, only="id_corrupt")[0]
+
+
+def audited(lake: Lake, rule: str) -> pl.DataFrame:
+    return lake.read("repairs").filter(pl.col("rule") == rule)
+
+
+@pytest.mark.parametrize("rule", ["id_corrupt", "span_duplicate", "time_unit", "id_format"])
+def test_an_undone_rule_changes_no_row_and_every_row_is_accounted_for(
+    lake: Lake, rule: str
+) -> None:
+    assert audited(lake, rule).height
+    undo(lake, rule, reason="not trusted")
+    repair(lake)
+    assert not audited(lake, rule).height
+    assert not lake.read("spans").filter(pl.col("repaired").list.contains(rule)).height
+    balanced(lake)
+    assert repair(lake).days == set()
+
+
+def balanced(lake: Lake) -> None:
+    for line in account(lake).to_dicts():
+        parts = line["clean"] + line["merged"] + line["joined"] + line["quarantined"]
+        assert line["raw"] == parts, line
+
+
+def test_undone_values_are_those_that_were_received(lake: Lake) -> None:
+    before = audited(lake, "id_corrupt").filter(pl.col("column_name") == "trace_id")
+    undo(lake, "id_corrupt")
+    repair(lake)
+    now = [*lake.read("spans")["trace_id"], *lake.read("repairs")["before"]]
+    assert set(before["before"]) <= set(now)  # as it was, or another rule's to change
+
+
+def test_undo_on_a_day_leaves_the_other_day_repaired(lake: Lake) -> None:
+    other = audited(lake, "id_corrupt").filter(pl.col("date") == FIRST).height
+    undo(lake, "id_corrupt", NEXT)
+    repair(lake)
+    assert audited(lake, "id_corrupt")["date"].unique().to_list() in ([FIRST], [])
+    assert audited(lake, "id_corrupt").height == other
+    assert suppressed(lake, NEXT) == {"id_corrupt"}
+    assert suppressed(lake, FIRST) == frozenset()
+
+
+def test_an_undone_rule_stays_out_for_rows_that_come_later(lake: Lake) -> None:
+    undo(lake, "id_corrupt")
+    repair(lake)
+    put(lake, bad(9), "late")
+    repair(lake)
+    assert not audited(lake, "id_corrupt").height
+
+
+def test_redo_gives_the_lake_that_was_there_before(lake: Lake, tmp_path: Path) -> None:
+    undo(lake, "id_corrupt", NEXT)
+    undo(lake, "span_duplicate")
+    repair(lake)
+    redo(lake, "id_corrupt", NEXT)
+    redo(lake, "span_duplicate")
+    repair(lake)
+    fresh = Lake(tmp_path / "fresh").create()
+    fresh.append("raw_spans", lake.read("raw_spans"))
+    repair(fresh)
+    assert_same(lake, fresh)
+
+
+def test_undoing_a_run_takes_back_what_the_audit_lists_under_its_name(lake: Lake) -> None:
+    first = lake.read("repairs")["run_id"][0]
+    put(lake, [{**row, "start": row["start"] - 40 * 86_400_000_000} for row in bad(31)], "far")
+    repair(lake)
+    later = lake.read("repairs").filter(pl.col("run_id") != first)
+    assert later["date"].unique().to_list() == [FIRST + timedelta(days=-40)]
+    took_back = set(undo(lake, first)["rule"])
+    assert {"id_corrupt", "id_format", "time_unit"} <= took_back <= set(rules())
+    repair(lake)
+    left = lake.read("repairs")
+    assert not left.filter(pl.col("date") >= FIRST, pl.col("rule").is_in(took_back)).height
+    keys = ["row_key", "rule", "column_name", "after"]
+    far = left.filter(pl.col("date") < FIRST)
+    assert far.select(keys).equals(later.select(keys))
+    redo(lake, first)
+    repair(lake)
+    assert audited(lake, "id_corrupt").filter(pl.col("date") == NEXT).height
+
+
+def test_a_clock_undone_on_one_side_of_midnight_loses_and_doubles_no_row(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake").create()
+    rows = midnight(900)
+    put(lake, rows)
+    repair(lake)
+    before = date(2025, 3, 10)
+    assert lake.read("repairs").filter(pl.col("rule") == "order").height
+    undo(lake, "clock_skew", before)
+    repair(lake)
+    clean = lake.read("spans")
+    assert clean.height == clean.unique(["trace_id", "span_id"]).height == len(rows)
+    raw = lake.read("raw_spans").select("trace_id", "span_id", received="date")
+    moved = clean.filter(pl.col("clock_offset_ns") != 0).join(raw, on=["trace_id", "span_id"])
+    assert moved["received"].unique().to_list() == [FIRST]
+    assert repair(lake).days == set()
+
+
+def undone_and_repaired(lake: Lake, now: datetime) -> None:
+    undo(lake, "id_corrupt", now=now)
+    repair(lake)
+
+
+def test_undo_killed_at_any_commit_is_completed_by_the_next_repair(tmp_path: Path) -> None:
+    rows = traces.spoiled(7)[0]
+    now = datetime(2025, 4, 1, tzinfo=UTC)
+    whole = Lake(tmp_path / "whole").create()
+    put(whole, rows)
+    repair(whole)
+    undo(whole, "id_corrupt", now=now)
+    start = sum(whole.versions(*TABLES).values())
+    repair(whole)
+    commits = sum(whole.versions(*TABLES).values()) - start + 1
+    for count in range(commits):
+        lake = Mortal(tmp_path / f"killed{count}")
+        lake.left = -1
+        lake.create()
+        put(lake, rows)
+        repair(lake)
+        lake.left = count
+        with pytest.raises(Killed):
+            undone_and_repaired(lake, now)
+        lake.left = -1
+        if count:
+            repair(lake)
+            assert_same(lake, whole)
+        else:
+            assert not lake.read("suppressions").height
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [("order", "how rows lie"), ("id_corupt", "the rules are"), ("repair-1", "the last runs are")],
+)
+def test_what_cannot_be_undone_is_said(lake: Lake, what: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        undo(lake, what)
+    with pytest.raises(UserError, match="is not undone"):
+        redo(lake, what)
+
+
+def test_undo_twice_is_undo_once(lake: Lake) -> None:
+    undo(lake, "id_corrupt", FIRST)
+    version = lake.version("suppressions")
+    assert undo(lake, "id_corrupt", FIRST).height == 1
+    assert lake.version("suppressions") == version
+
+
+def test_a_new_version_of_a_rule_makes_old_days_again_only_when_asked(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = stages.STAGES[0]
+    monkeypatch.setitem(stage.versions, "id_corrupt", 99)  # type: ignore[arg-type]
+    assert repair(lake).days == set()
+    assert [one["behind"] for one in versions.history(lake)] == [{"id_corrupt": 99}]
+    put(lake, on_day(50, -20), "new")
+    assert sorted(repair(lake).days) == [FIRST + timedelta(days=-20)]
+    assert [one["versions"]["id_corrupt"] for one in versions.history(lake)] == [99, 2]
+    assert FIRST in repair(lake, upgrade=True).days
+    assert [one["behind"] for one in versions.history(lake)] == [{}]
+    assert audited(lake, "id_corrupt")["rule_version"].unique().to_list() == [99]
+    assert repair(lake, upgrade=True).days == set()
+
+
+def test_a_rule_leaves_exempt_rows_alone_and_keeps_the_order() -> None:
+    frame = pl.DataFrame({"row": [0, 1, 2, 3], "x": [10, 11, 12, 13]})
+    exempt = Exempt({"drop": pl.Series([1, 2])}, 4)
+
+    def drop(rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.filter(pl.col("row") >= 2).with_columns(pl.col("x") * 2)
+
+    assert exempt.apply("drop", drop, frame).rows() == [(1, 11), (2, 12), (3, 26)]
+    assert exempt.apply("other", drop, frame).rows() == [(2, 24), (3, 26)]
+    assert of.__doc__
