@@ -53,13 +53,19 @@ def _diff(path: str, body: str) -> str:
         name, lines = piece.rstrip("\n").split("\n", 1)
         rows = lines.split("\n")
         old, new = (sum(row[:1] in (" ", sign) or not row for row in rows) for sign in "-+")
-        out.append(f"diff --git a/{name} b/{name}\n--- a/{name}\n+++ b/{name}\n@@ -10,{old} +10,{new} @@")
+        out.append(
+            f"diff --git a/{name} b/{name}\n--- a/{name}\n+++ b/{name}\n@@ -10,{old} +10,{new} @@"
+        )
         out += [row or " " for row in rows]
     return "\n".join(out)
 
 
 OLD = (  # the patterns over single lines of before, as the alternative
-    ("pool", "±", r"(?i)(pool|max)[_-]?(size|conn|connections|open|workers|idle)\w*\s*[:=]|limits?:"),
+    (
+        "pool",
+        "±",
+        r"(?i)(pool|max)[_-]?(size|conn|connections|open|workers|idle)\w*\s*[:=]|limits?:",
+    ),
     ("timeout", "±", r"(?i)timeout|deadline"),
     ("loop", "+", r"(?i)^\s+.*\b(query|execute|fetch|select|find|get)\w*\("),
     ("index", "+", r"(?i)drop\s+index"),
@@ -77,10 +83,15 @@ def by_pattern(diff: str) -> set[str]:
     """What the patterns see."""
     if re.search(r"(?m)^diff --git.*(?:(?:^|/)(?:tests?|docs?)/|_test\.|test_|\.md\b)", diff):
         return set()
-    lines = [(row[0], row[1:]) for row in diff.split("\n") if row[:1] in "+-" and row[:3] not in ("+++", "---")]
+    lines = [
+        (row[0], row[1:])
+        for row in diff.split("\n")
+        if row[:1] in "+-" and row[:3] not in ("+++", "---")
+    ]
     lines = [(s, t) for s, t in lines if t.strip() and not t.strip().startswith(("#", "//", "*"))]
     found = {
-        key for key, side, words in OLD
+        key
+        for key, side, words in OLD
         if any(side in ("±", s) and re.search(words, t) for s, t in lines)
     }
     looped = any(s == "+" and re.search(r"\bfor\b|\bwhile\b", t) for s, t in lines)
@@ -107,9 +118,13 @@ def table(part: str, see: Callable[[str], set[str]], *, misses: bool) -> None:
             print(f"  {one.kind:<18} {one.path}: saw {sorted(seen)}")
     keys = [one.key for one in ANALYSERS]
     for key in keys:
-        print(f"  {key:<10} {_share(right[key], right[key] + wrong[key]):>12} {_share(right[key], right[key] + missed[key]):>12}")
+        print(
+            f"  {key:<10} {_share(right[key], right[key] + wrong[key]):>12} {_share(right[key], right[key] + missed[key]):>12}"
+        )
     hits = right.total()
-    print(f"  {'all':<10} {_share(hits, hits + wrong.total()):>12} {_share(hits, hits + missed.total()):>12}")
+    print(
+        f"  {'all':<10} {_share(hits, hits + wrong.total()):>12} {_share(hits, hits + missed.total()):>12}"
+    )
     print(f"  harmless diffs in which something is seen: {alarmed} of {harmless}")
 
 
@@ -117,7 +132,9 @@ def _share(some: int, of: int) -> str:
     return f"{some / of:.0%} ({some}/{of})" if of else "–"
 
 
-def incident(culprit: Sample | None, decoy: Sample, hours: float) -> tuple[list[changes.Suspect], list[dict[str, object]]]:
+def incident(
+    culprit: Sample | None, decoy: Sample, hours: float
+) -> tuple[list[changes.Suspect], list[dict[str, object]]]:
     """A service's records: a culprit committed hours before and rolled out late, and a harmless
     deploy two minutes before the onset."""
     service = "basket"
@@ -131,13 +148,53 @@ def incident(culprit: Sample | None, decoy: Sample, hours: float) -> tuple[list[
     return [changes.Suspect(service, fault, None, "")], rows
 
 
-def _shipped(service: str, one: Sample, letter: str, made: datetime, out: datetime, version: str) -> list[dict[str, object]]:
+def _shipped(
+    service: str, one: Sample, letter: str, made: datetime, out: datetime, version: str
+) -> list[dict[str, object]]:
     sha = (letter + "0123456789abcdef" * 3)[:40]
-    about = {"service": service, "author": "a", "cluster": None, "before": None, "files": None, "diff": None}
-    commit = {**about, "ts": made, "kind": "commit", "ref": sha, "message": one.message, "files": [one.path], "diff": one.diff, "after": None}
-    deploy = {**about, "ts": out, "kind": "deploy", "ref": f"{service}@{version}", "message": f"release {version}", "after": sha}
-    rollout = {**about, "ts": out + timedelta(seconds=20), "kind": "deploy", "ref": f"{service}@{version[-1]}7", "message": f"rollout of {service}", "before": f"shop/{service}:1.7.9", "after": f"shop/{service}:{version}"}
-    scale = {**about, "ts": out + timedelta(seconds=25), "kind": "scale", "ref": f"Deployment/{service}", "message": "ScalingReplicaSet: Scaled up", "after": None}
+    about = {
+        "service": service,
+        "author": "a",
+        "cluster": None,
+        "before": None,
+        "files": None,
+        "diff": None,
+    }
+    commit = {
+        **about,
+        "ts": made,
+        "kind": "commit",
+        "ref": sha,
+        "message": one.message,
+        "files": [one.path],
+        "diff": one.diff,
+        "after": None,
+    }
+    deploy = {
+        **about,
+        "ts": out,
+        "kind": "deploy",
+        "ref": f"{service}@{version}",
+        "message": f"release {version}",
+        "after": sha,
+    }
+    rollout = {
+        **about,
+        "ts": out + timedelta(seconds=20),
+        "kind": "deploy",
+        "ref": f"{service}@{version[-1]}7",
+        "message": f"rollout of {service}",
+        "before": f"shop/{service}:1.7.9",
+        "after": f"shop/{service}:{version}",
+    }
+    scale = {
+        **about,
+        "ts": out + timedelta(seconds=25),
+        "kind": "scale",
+        "ref": f"Deployment/{service}",
+        "message": "ScalingReplicaSet: Scaled up",
+        "after": None,
+    }
     return [commit, deploy, rollout, scale]
 
 
@@ -153,23 +210,40 @@ def verdicts(part: str) -> None:
         named += first["score"] >= changes.EXPLAINS and str(first["ref"]).startswith("c")
         blamed += first["score"] >= changes.EXPLAINS and not str(first["ref"]).startswith("c")
         listed += len(ranked)
-    faults = ("dependency", "exception", "capacity", "memory", "cpu", "wrong_return", "config", "unknown")
+    faults = (
+        "dependency",
+        "exception",
+        "capacity",
+        "memory",
+        "cpu",
+        "wrong_return",
+        "config",
+        "unknown",
+    )
     for decoy in decoys:
         for fault in faults:
             asked, rows = incident(None, decoy._replace(fault=fault), 0)
             alone += changes.rank(rows, asked, ONSET)[0]["score"] >= changes.EXPLAINS  # type: ignore[arg-type]
-    print(f"  culprit hours before, rolled out late, decoy 2 min before: named {_share(named, len(bad))}, decoy named {_share(blamed, len(bad))}, {listed / len(bad):.1f} stories of 8 records")
-    print(f"  decoy alone, {len(faults)} faults each: named {_share(alone, len(decoys) * len(faults))}")
+    print(
+        f"  culprit hours before, rolled out late, decoy 2 min before: named {_share(named, len(bad))}, decoy named {_share(blamed, len(bad))}, {listed / len(bad):.1f} stories of 8 records"
+    )
+    print(
+        f"  decoy alone, {len(faults)} faults each: named {_share(alone, len(decoys) * len(faults))}"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--misses", action="store_true", help="show each diff read otherwise than labelled")
+    parser.add_argument(
+        "--misses", action="store_true", help="show each diff read otherwise than labelled"
+    )
     parser.add_argument("--part", default="", help="development or kept; both when not given")
     given = parser.parse_args()
     for part in [given.part] if given.part else ["development", "kept"]:
         every = list(samples(part))
-        print(f"{part}: {len(every)} diffs, {sum(not s.labels for s in every)} harmless   (precision, recall)")
+        print(
+            f"{part}: {len(every)} diffs, {sum(not s.labels for s in every)} harmless   (precision, recall)"
+        )
         print(" analysers")
         table(part, by_analyser, misses=given.misses)
         print(" patterns over single lines")

@@ -14,9 +14,19 @@ import polars as pl
 
 from lake import Lake
 from rca.changes.analysers import ANALYSERS, acts, readily
-from rca.changes.rank import EXPLAINS, UNEXPLAINED, Suspect, rank, told_acts
+from rca.changes.rank import ASKED, EXPLAINS, UNEXPLAINED, Suspect, rank, told_acts
 
-__all__ = ["ANALYSERS", "EXPLAINS", "UNEXPLAINED", "Suspect", "candidates", "does", "rank", "short"]
+__all__ = [
+    "ANALYSERS",
+    "ASKED",
+    "EXPLAINS",
+    "UNEXPLAINED",
+    "Suspect",
+    "candidates",
+    "does",
+    "rank",
+    "short",
+]
 
 REACH = timedelta(days=10)
 AFTER = timedelta(days=1)  # rollouts after the onset say that a commit was not out yet
@@ -40,5 +50,7 @@ def candidates(lake: Lake, onset: datetime) -> list[Row]:
 
 def does(row: Row, fault: str) -> list[str]:
     """What a change does that can lead to a fault; with fault 'any', all that is recognised."""
-    told = told_acts({"before": None, "after": None, "message": None, "service": None, "ref": None, **row})
+    told = told_acts(
+        {"before": None, "after": None, "message": None, "service": None, "ref": None, **row}
+    )
     return [str(act) for act in acts(row.get("diff")) if readily(act, fault)] + told

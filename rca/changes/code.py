@@ -24,19 +24,24 @@ QUERY = re.compile(
     rf"(?i)\b\w*{_STORES}(\w*)(\.|->|::)(\w+(\.|->|::))*{_VERBS}\s*(<[^>]*>)?[(!]|\b(select|insert into|delete from|update)\b.+\b(from|where|set|values)\b"
     rf"|\bfetch\("
 )
-_MODEL = re.compile(r"\b[A-Z]\w+(\.|::)(find\w*|where|objects\.\w+|get\w*|query\w*|first\w*|load)\(?")
+_MODEL = re.compile(
+    r"\b[A-Z]\w+(\.|::)(find\w*|where|objects\.\w+|get\w*|query\w*|first\w*|load)\(?"
+)
 
 GUARD = re.compile(
-    r"(?i)\bis (not )?none\b|[!=]=+ ?(nil|null|undefined|none)\b|\b(nil|null|undefined) ?[!=]=|\?\.|&\.|\?\?|\.(nil|present|blank|empty)\?"
+    r"(?i)\bis (not )?none\b|(?<!err )(?<!err)[!=]=+ ?(nil|null|undefined|none)\b|\b(nil|null|undefined) ?[!=]=|\?\.|&\.|\?\?|\.(nil|present|blank|empty)\?"
     r"|\bisset\(|\bempty\(|\bisnull\w*\(|\bnonnull\(|orelse\w*\(|ofnullable\(|getordefault\(|unwrap_or\w*\(|\bif (not |!)[\w.]+( *:|\) *[{\w]|$)|\bif \(![\w.]+\)"
-    r"|\.get\([^(),]+,[^()]+\)|\.fetch\([^(),]+,[^()]+\)|\b(has|contains)_?key\w*\(|\bin\b [\w.]+:$|\bunless [\w.]+$|\bok\s*:?=|; ok\b|\.dig\("
+    r"|\.get\([^(),]+,[^()]+\)|\.fetch\([^(),]+,[^()]+\)|\b(has|contains)_?key\w*\(|key_exists\(|\bin\b [\w.]+:$|\bunless [\w.]+$|\bok\s*:?=|; ok\b|\.dig\("
 )
 HANDLED = re.compile(
     r"(?i)^\s*(\}\s*)?(except|catch|rescue)\b|\bif err ?!= ?nil\b|\.catch\(|\brecover\(\)|\bon_?error\b|@exceptionhandler"
 )
 IGNORED = re.compile(r",\s*_\s*:?=\s|\.unwrap\(\)")
 WAIT = re.compile(
-    r"(?i)\bsleep\w*\(|\.lock\(\)|\bsynchronized\b|\block\s*\(|\bmutex\b|\bacquire\(|\.wait\(\)|\.join\(\)|\.result\(\)|\.block\(\)|\bawait\b|\bflock\b|for update\b"
+    r"(?i)\bsleep\w*\(|\.lock\(\)|\bsynchronized\b|\block\s*\(|\bmutex\b|\bacquire\(|\.wait\(\)|\.join\(\)|\.result\(\)|\.block\(\)|\bflock\b|for update\b"
+)
+ASIDE = re.compile(
+    r"(?i)create_task\(|ensure_future\(|^\s*go [\w.]+\(|task\.run\(|setimmediate\(|spawn\w*\(|enqueue\w*\(|\.delay\(|perform_later|_async\(|\.submit\(|dispatch\("
 )
 LETS_GO = re.compile(
     r"(?i)\.(close|release|dispose|unlock|rollback|shutdown|disconnect|free|cancel|remove\w*|stop)\(|\bdefer\b|\bwith\b .+:$|\busing\b ?[( ]|\btry \(|\bfinally\b|clearinterval|unsubscribe|removelistener|\bdelete\b"
@@ -47,8 +52,55 @@ KEEPS = re.compile(
 )
 THROWS = re.compile(r"\b(raise|throw|panic!?\(|abort\(|die\(|exit\(|fail\b)")
 _MEANING = frozenset(
-    "< > <= >= == != === !== + - * / % && || ! & | ^ ?? and or not is true false none null nil undefined"
-    " break continue await async in return raise throw panic ++ -- += -= *= /= ? unless".split()
+    [
+        "<",
+        ">",
+        "<=",
+        ">=",
+        "==",
+        "!=",
+        "===",
+        "!==",
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "&&",
+        "||",
+        "!",
+        "&",
+        "|",
+        "^",
+        "??",
+        "and",
+        "or",
+        "not",
+        "is",
+        "true",
+        "false",
+        "none",
+        "null",
+        "nil",
+        "undefined",
+        "break",
+        "continue",
+        "await",
+        "async",
+        "in",
+        "return",
+        "raise",
+        "throw",
+        "panic",
+        "++",
+        "--",
+        "+=",
+        "-=",
+        "*=",
+        "/=",
+        "?",
+        "unless",
+    ]
 )
 
 
@@ -114,14 +166,16 @@ def handling(files: Sequence[File]) -> str | None:
 
 
 def waits(files: Sequence[File]) -> str | None:
-    """A wait, a lock or a blocking call that was not there before."""
-    return _gained(files, WAIT)
+    """A wait or a lock that was not there before, or work done in the request that was done aside."""
+    return _gained(files, WAIT) or _lost(files, ASIDE)
 
 
 def leaks(files: Sequence[File]) -> str | None:
     """Something no longer let go of, or a collection of the whole process that only grows."""
     lost = _lost(files, LETS_GO)
-    if lost and re.search(r"(?i)close|release|dispose|using|try \(|with .+:$|clear|unsub|remove", lost):
+    if lost and re.search(
+        r"(?i)close|release|dispose|using|try \(|with .+:$|clear|unsub|remove", lost
+    ):
         return lost
     for one in files:
         kept = [line.text.strip() for line in one.added if KEEPS.search(line.text)]

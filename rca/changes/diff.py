@@ -96,7 +96,7 @@ def _files(lines: Sequence[str]) -> Iterator[File]:
             path, body = line.rsplit(" b/", 1)[-1], []
         elif line.startswith("+++ ") and not body:
             path = line[4:].removeprefix("b/").strip() if "/dev/null" not in line else path
-        elif line.startswith("@@") or line[:1] in ("+", "-", " ", "\t") and _in_body(line, body):
+        elif line.startswith("@@") or (line[:1] in ("+", "-", " ", "\t") and _in_body(line, body)):
             body.append(line)
     if path and body:
         yield _file(path, body)
@@ -185,12 +185,12 @@ _TOKEN = re.compile(
 
 def tokens(lines: Sequence[Line]) -> list[str]:
     """The tokens of some lines; a comma before a closing bracket is none."""
-    found = [token for line in lines for token in _TOKEN.findall(line.text)]
+    found = [one for line in lines for one in _TOKEN.findall(line.text)]
+    after = [*found[1:], ""]
     return [
-        token
-        for place, token in enumerate(found)
-        if not (token == "," and found[place + 1 : place + 2] in ([")"], ["]"], ["}"]))
-        and token != ";"
+        one
+        for one, following in zip(found, after, strict=True)
+        if one != ";" and not (one == "," and following in {")", "]", "}"})
     ]
 
 
@@ -209,8 +209,43 @@ def only_renamed(old: Sequence[str], new: Sequence[str]) -> bool:
 
 
 _WORDS = frozenset(
-    "true false none null nil undefined and or not is in if else elif unless while for return raise throw"
-    " panic break continue await async yield new delete try except catch finally lock defer go".split()
+    [
+        "true",
+        "false",
+        "none",
+        "null",
+        "nil",
+        "undefined",
+        "and",
+        "or",
+        "not",
+        "is",
+        "in",
+        "if",
+        "else",
+        "elif",
+        "unless",
+        "while",
+        "for",
+        "return",
+        "raise",
+        "throw",
+        "panic",
+        "break",
+        "continue",
+        "await",
+        "async",
+        "yield",
+        "new",
+        "delete",
+        "try",
+        "except",
+        "catch",
+        "finally",
+        "lock",
+        "defer",
+        "go",
+    ]
 )
 
 

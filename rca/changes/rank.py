@@ -7,7 +7,7 @@ by what the failure itself points at, and a little by when it took effect.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from rca.changes.stories import KINDS, Story, fold
 EXPLAINS = 0.5  # a change below this explains nothing
 UNEXPLAINED = 0.45  # the most for a change of which nothing says how it could lead to the fault
 SLACK = timedelta(minutes=1)
+ASKED = 3  # suspects that changes are held against
 FANNED = 1.5  # times the calls to stores per span that count as fanning out
 Row = dict[str, Any]
 
@@ -56,7 +57,7 @@ def _order(row: Row) -> int:
 
 def _scored(story: Story, suspects: Sequence[Suspect], onset: datetime) -> Row:
     best, reasons = 0.0, ["no suspect is touched by it"]
-    for place, suspect in enumerate(suspects[:3]):
+    for place, suspect in enumerate(suspects[:ASKED]):
         if not any(touches(row, suspect.service) for row in story.rows):
             continue
         reading = _read(story, suspect)
@@ -70,6 +71,7 @@ def _scored(story: Story, suspects: Sequence[Suspect], onset: datetime) -> Row:
         "score": round(min(max(best, 0.0), 0.99), 4),
         "reasons": reasons,
         "effect": story.effect,
+        "shipped": str(story.shipped["ref"]) if story.shipped else None,
         "also": list(dict.fromkeys(also)),
     }
 
@@ -82,7 +84,7 @@ def _speaker(story: Story) -> Row:
     return dict(telling[0] if telling else story.lead)
 
 
-def touches(row: Row, service: str) -> bool:
+def touches(row: Mapping[str, Any], service: str) -> bool:
     """Whether a change is of a service: by its own word, or by a folder or file of that name."""
     if row["service"] == service:
         return True
@@ -90,13 +92,15 @@ def touches(row: Row, service: str) -> bool:
     return any(re.search(rf"(^|/){name}(/|\.|$)", path) for path in row["files"] or ())
 
 
-def _upgrade(row: Row) -> str | None:
+def _upgrade(row: Mapping[str, Any]) -> str | None:
     if row["kind"] not in {"deploy", "config"}:
         return None
-    return versions.told(*(str(row[key] or "") for key in ("message", "before", "after", "service")))
+    return versions.told(
+        *(str(row[key] or "") for key in ("message", "before", "after", "service"))
+    )
 
 
-def told_acts(row: Row) -> list[str]:
+def told_acts(row: Mapping[str, Any]) -> list[str]:
     """What a rollout or a flag does by its own word, without a diff."""
     found = _upgrade(row)
     if found:
@@ -170,10 +174,18 @@ def _reasons(story: Story, suspect: Suspect, reading: Reading, onset: datetime) 
     out = [f"touches {suspect.service}"]
     out += [f"it {act}, which can lead to {suspect.fault}" for act in reading.acts]
     out += reading.pointed
-    if suspect.fanout is not None and suspect.fanout >= FANNED and any("loop" in act for act in reading.acts):
+    if (
+        suspect.fanout is not None
+        and suspect.fanout >= FANNED
+        and any("loop" in act for act in reading.acts)
+    ):
         out.append(f"a request now makes {suspect.fanout:.1f} × its usual calls to stores")
     shipped = story.shipped
-    how = f"{'shipped by' if story.told else 'went out with the next deploy,'} {shipped['ref']}" if shipped else "took effect"
+    how = (
+        f"{'shipped by' if story.told else 'went out with the next deploy,'} {shipped['ref']}"
+        if shipped
+        else "took effect"
+    )
     out.append(f"{how} {when}")
     if suspect.cluster and any(row.get("cluster") == suspect.cluster for row in story.rows):
         out.append(f"on {suspect.cluster}, where the fault is")

@@ -28,8 +28,12 @@ _VALUE = r"(?:\"[^\"]*\"|'[^']*'|`[^`]*`|(?:[^,;()\[\]{}\"'#]|\([^()]*\)|\[[^\[\
 _PAIR = re.compile(
     rf"(?P<key>[A-Za-z_$][\w.$/-]*)[\"']?\]?\s*(?:=>|:=|=(?![=>~])|:(?![:/=]))(?=\s*(?P<value>{_VALUE}))"
 )
-_CALL = re.compile(r"(?P<key>@?[A-Za-z_]\w*)(?:\[[^\]]*\])?\((?=(?P<value>(?:[^()]|\([^()]*\))*)\))")
-_WORDS = re.compile(r"^\s*(?P<key>[a-z][a-z_-]+)\s+(?P<value>[\w./-]+);?$")  # redis, nginx and the like
+_CALL = re.compile(
+    r"(?P<key>@?[A-Za-z_]\w*)(?:\[[^\]]*\])?\((?=(?P<value>(?:[^()]|\([^()]*\))*)\))"
+)
+_WORDS = re.compile(
+    r"^\s*(?P<key>[a-z][a-z_-]+)\s+(?P<value>[\w./-]+);?$"
+)  # redis, nginx and the like
 _SPACED = re.compile(r"(?P<key>[A-Z][a-z]+(?: [A-Za-z]+){1,3})\s*=\s*(?P<value>[^;\"']+)")
 _ELEMENT = re.compile(r"<(?P<key>[\w.-]+)>(?P<value>[^<]+)</")
 _JVM = re.compile(r"-(?P<key>Xm[xs])(?P<value>\w+)")
@@ -37,6 +41,7 @@ _LITERAL = re.compile(
     r"(?i)-?[\d_.]+ ?[a-z%/]*$|\"[^\"]*\"$|'[^']*'$|`[^`]*`$|true$|false$|none$|null$|nil$|on$|off$|yes$|no$"
     r"|[\w.-]*\.?(trace|verbose|debug|info|warn(ing)?|error)$"
 )
+_TYPED = re.compile(r"[A-Z_a-z][\w\[\], |.<>?]*\s=\s*(.+)$")  # a default behind a type
 _MEASURE = re.compile(r"(?i)second|minute|hour|milli|micro|duration|timedelta|\d")
 
 
@@ -47,7 +52,7 @@ class Setting(NamedTuple):
     above: str
     value: str
     literal: bool
-    line: Line
+    config: bool  # in a file of settings, where the key's very name counts
 
     @property
     def whole(self) -> str:
@@ -65,7 +70,11 @@ class Changed(NamedTuple):
     def __str__(self) -> str:
         if self.after is None:
             return f"{self.key} {self.before} removed"
-        return f"{self.key} {self.before} → {self.after}" if self.before else f"{self.key} {self.after} added"
+        return (
+            f"{self.key} {self.before} → {self.after}"
+            if self.before
+            else f"{self.key} {self.after} added"
+        )
 
 
 def settings(one: File, sign: str) -> list[Setting]:
@@ -76,7 +85,9 @@ def settings(one: File, sign: str) -> list[Setting]:
     for hunk in one.side(sign):
         for place, line in enumerate(hunk):
             if line.sign == sign and line.number in numbers:
-                found += _of(line, _above(hunk, place), hunk[place - 1] if place else None, one.is_config)
+                found += _of(
+                    line, _above(hunk, place), hunk[place - 1] if place else None, one.is_config
+                )
     return found
 
 
@@ -97,14 +108,14 @@ def _heading(text: str) -> str:
 
 def _of(line: Line, above: str, before: Line | None, plain: bool) -> Iterator[Setting]:
     named = before and re.match(r"\s*-?\s*name:\s*[\"']?([\w.-]+)", before.text)
-    inside = named and re.match(r"\s*value:\s*(.+)$", line.text)
-    if named and inside:
-        yield _setting(named[1], "", inside[1], line, plain)
+    valued = re.match(r"\s*value:\s*(.+)$", line.text)
+    if named and valued:
+        yield _setting(named[1], "", valued[1], plain)
         return
     for pattern in (_PAIR, _CALL, _SPACED, _ELEMENT, _JVM, *([_WORDS] if plain else [])):
         for found in pattern.finditer(line.text):
             inside = _call_around(line.text[: found.start()])
-            yield _setting(found["key"], f"{above}.{inside}".strip("."), found["value"], line, plain)
+            yield _setting(found["key"], f"{above}.{inside}".strip("."), found["value"], plain)
 
 
 def _call_around(text: str) -> str:
@@ -118,20 +129,30 @@ def _call_around(text: str) -> str:
     return ""
 
 
-def _setting(key: str, above: str, value: str, line: Line, config: bool) -> Setting:
+def _setting(key: str, above: str, value: str, config: bool) -> Setting:
     value = value.strip().rstrip(",;")
+    typed = None if config else _TYPED.match(value)
+    value = typed[1] if typed else value
     plain = value.strip("\"'`")
-    literal = config or bool(_LITERAL.match(value)) or bool(_MEASURE.search(value) and not re.match(r"[a-z_]\w*\.[a-z]\w*$", value))
-    return Setting(key.lstrip("@"), above, plain, literal, line)
+    literal = (
+        config
+        or bool(_LITERAL.match(value))
+        or bool(_MEASURE.search(value) and not re.match(r"[a-z_]\w*\.[a-z]\w*$", value))
+    )
+    return Setting(key.lstrip("@"), above, plain, literal, config)
 
 
 def kind(setting: Setting, one: File) -> str | None:
     """What kind of setting it is; None for one that says nothing."""
     key = setting.whole if one.is_config else _own(setting)
-    if setting.value.lower() in _SWITCHED and re.search(FLAG, f"{one.path}.{setting.above}.{setting.key}", re.I):
+    if setting.value.lower() in _SWITCHED and re.search(
+        FLAG, f"{one.path}.{setting.above}.{setting.key}", re.I
+    ):
         return "flag"
     for name, pattern in KINDS:
-        if re.search(pattern, key, re.I) and (name != "loglevel" or _level(setting.value) is not None):
+        if re.search(pattern, key, re.I) and (
+            name != "loglevel" or _level(setting.value) is not None
+        ):
             return name
     if not one.is_config:
         return None
@@ -164,20 +185,31 @@ def changed(files: Sequence[File], wanted: str) -> list[Changed]:
     for one in files:
         gone += [s for s in settings(one, "-") if kind(s, one) == wanted]
         come += [s for s in settings(one, "+") if kind(s, one) == wanted]
-    same = Counter(_value(s) for s in gone if s.literal) & Counter(_value(s) for s in come if s.literal)
+    same = Counter(_value(s) for s in gone if s.literal) & Counter(
+        _value(s) for s in come if s.literal
+    )
     gone, come = _without(gone, same), _without(come, same)
     for old in gone:
         new = _partner(old, come)
         if new is not None:
             come.remove(new)
-        if new is None or (old.literal or new.literal) and _value(old) != _value(new):
-            out.append(Changed(old.key, old.whole, old.value[:60], new.value[:60] if new else None))
+        if new is None or ((old.literal or new.literal) and _value(old) != _value(new)):
+            out.append(_change(old, new))
     out += [Changed(new.key, new.whole, None, new.value[:60]) for new in come if new.literal]
     return list(dict.fromkeys(out))
 
 
+def _change(old: Setting, new: Setting | None) -> Changed:
+    if new is None:
+        return Changed(old.key, old.whole, old.value[:60], None)
+    renamed = f"{new.key} " if new.value == old.value else ""
+    return Changed(old.key, old.whole, old.value[:60], f"{renamed}{new.value}"[:60])
+
+
 def _value(setting: Setting) -> str:
-    return re.sub(r"[\s_\"']", "", setting.value).lower()
+    """What makes two settings the same: in code the value, for a name is as good as another."""
+    text = f"{setting.key}={setting.value}" if setting.config else setting.value
+    return re.sub(r"[\s_\"']", "", text).lower()
 
 
 def _without(found: Sequence[Setting], same: Counter[str]) -> list[Setting]:
@@ -192,6 +224,7 @@ def _without(found: Sequence[Setting], same: Counter[str]) -> list[Setting]:
 
 def _partner(old: Setting, come: Sequence[Setting]) -> Setting | None:
     """The new setting that took an old one's place: of the same key, else any of its kind."""
+
     def plain(key: str) -> str:
         return re.sub(r"[\W_]", "", key).lower()
 

@@ -18,11 +18,71 @@ _FRAME = re.compile(
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{4,}")
 _COMMON = frozenset(
-    "error errors exception failed failure timeout request response value index object null undefined cannot"
-    " could invalid missing unknown expected argument attribute column table relation function method class import"
-    " module package connection database server client service string number false return while retry query"
-    " select where order orders state status message exist exists exhausted property reading reference typeerror"
-    " keyerror attributeerror valueerror runtimeerror nullpointerexception traceback recent".split()
+    [
+        "error",
+        "errors",
+        "exception",
+        "failed",
+        "failure",
+        "timeout",
+        "request",
+        "response",
+        "value",
+        "index",
+        "object",
+        "null",
+        "undefined",
+        "cannot",
+        "could",
+        "invalid",
+        "missing",
+        "unknown",
+        "expected",
+        "argument",
+        "attribute",
+        "column",
+        "table",
+        "relation",
+        "function",
+        "method",
+        "class",
+        "import",
+        "module",
+        "package",
+        "connection",
+        "database",
+        "server",
+        "client",
+        "service",
+        "string",
+        "number",
+        "false",
+        "return",
+        "while",
+        "retry",
+        "query",
+        "select",
+        "where",
+        "order",
+        "orders",
+        "state",
+        "status",
+        "message",
+        "exist",
+        "exists",
+        "exhausted",
+        "property",
+        "reading",
+        "reference",
+        "typeerror",
+        "keyerror",
+        "attributeerror",
+        "valueerror",
+        "runtimeerror",
+        "nullpointerexception",
+        "traceback",
+        "recent",
+    ]
 )
 
 
@@ -50,7 +110,11 @@ def frames_of(stack: Iterable[Mapping[str, Any]] | None) -> list[Frame]:
     every = [one for one in stack or () if one]
     mine = [one for one in every if one.get("in_app")] or every
     return [
-        Frame(str(one["file"] or ""), str(one["function"] or "").rsplit(".", 1)[-1], int(one["line"] or 0))
+        Frame(
+            str(one["file"] or ""),
+            str(one["function"] or "").rsplit(".", 1)[-1],
+            int(one["line"] or 0),
+        )
         for one in mine
         if one.get("file") or one.get("function")
     ]
@@ -59,15 +123,15 @@ def frames_of(stack: Iterable[Mapping[str, Any]] | None) -> list[Frame]:
 def crossed(diff: str | None, frames: Sequence[Frame]) -> str | None:
     """Where the stack goes through what a diff changed: a changed line, else a changed function,
     else a changed file; None where it does not."""
-    best: tuple[int, str] | None = None
+    best: tuple[int, str] = (0, "")
     for one in parse(diff or ""):
         for frame in frames:
             if not _same_file(one.path, frame.file):
                 continue
             degree, where = _degree(one, frame)
-            if best is None or degree > best[0]:
+            if degree > best[0]:
                 best = (degree, where)
-    return best[1] if best else None
+    return best[1] or None
 
 
 def _same_file(path: str, file: str) -> bool:
@@ -81,7 +145,9 @@ def _degree(one: File, frame: Frame) -> tuple[int, str]:
     if frame.line and any(abs(frame.line - number) <= NEAR for number in numbers):
         return 3, f"{one.path}:{frame.line}"
     around = [*one.functions, *(line.text for hunk in one.hunks for line in hunk)]
-    if frame.function and any(re.search(rf"\b{re.escape(frame.function)}\b", text) for text in around):
+    if frame.function and any(
+        re.search(rf"\b{re.escape(frame.function)}\b", text) for text in around
+    ):
         return 2, f"{frame.function} in {one.path}"
     return 1, one.path
 

@@ -44,9 +44,7 @@ class Story:
 def fold(rows: Sequence[Row]) -> list[Story]:
     """The stories of some changes, in no order: every row is in one."""
     rollouts = _rollouts([row for row in rows if row["kind"] in {"deploy", "scale"}])
-    stories = [
-        Story(row) for row in rows if row["kind"] not in {"commit", "deploy", "scale"}
-    ]
+    stories = [Story(row) for row in rows if row["kind"] not in {"commit", "deploy", "scale"}]
     taken = set[int]()
     for row in sorted((row for row in rows if row["kind"] == "commit"), key=lambda one: one["ts"]):
         place, told = _ship(row, rollouts)
@@ -87,7 +85,11 @@ def _one_place(a: Row, b: Row) -> bool:
     that name different versions."""
     if a.get("cluster") and b.get("cluster") and a["cluster"] != b["cluster"]:
         return False
-    refs = [row for row in (a, b) if row["kind"] == "deploy" and re.search(r"@\S*[.a-z]", str(row["ref"]))]
+    refs = [
+        row
+        for row in (a, b)
+        if row["kind"] == "deploy" and re.search(r"@\S*[.a-z]", str(row["ref"]))
+    ]
     return len(refs) < 2 or refs[0]["ref"] == refs[1]["ref"]
 
 
@@ -118,5 +120,8 @@ def _ship(commit: Row, rollouts: Sequence[Sequence[Row]]) -> tuple[int | None, b
 def _tagged(tag: str, text: str) -> bool:
     """Whether a deploy names a tag: whole, or as name@version or name:version."""
     name, _, version = tag.rpartition("-")
-    spellings = [re.escape(tag), rf"{re.escape(name)}[@:]v?{re.escape(version)}(?![\w.])" if name else ""]
+    spellings = [
+        re.escape(tag),
+        rf"{re.escape(name)}[@:]v?{re.escape(version)}(?![\w.])" if name else "",
+    ]
     return any(re.search(one, text) for one in spellings if one)

@@ -13,12 +13,15 @@ LISTS = re.compile(
     r"|gemfile(\.lock)?|[^/]*\.gemspec|composer\.(json|lock)|[^/]*\.(cs|fs|vb)proj|packages\.config|directory\.packages\.props"
     r"|cargo\.(toml|lock)|mix\.(exs|lock))$"
 )
+_PIN = re.compile(r"^[\w.-]+(\[[\w,]+\])?==\d[\w.]*$")
 _NUMBER = re.compile(r"v?\d+(\.\d+)*([.-]?[a-z0-9]+)*")
 _OWN = re.compile(r"^[\"']?version[\"']?\s*[:=]|^<version>")
 _PLATFORM = re.compile(
     r"(?i)(^|[\"'_\s.-])((engine|runtime|platform|kubernetes|python|node|java|go|ruby|php|dotnet|driver|kernel)_?version|runtime|engine)[\"']?\s*[:=]"
 )
-_IMAGE = re.compile(r"(?i)^\s*-?\s*(image|repository)[\"']?\s*[:=]\s*[\"']?([^\s\"':@]+)(:([^\s\"']+))?")
+_IMAGE = re.compile(
+    r"(?i)^\s*-?\s*(image|repository)[\"']?\s*[:=]\s*[\"']?([^\s\"':@]+)(:([^\s\"']+))?"
+)
 _TAG = re.compile(r"(?i)^\s*-?\s*tag[\"']?\s*[:=]\s*[\"']?([\w.-]+)")
 _FROM = re.compile(r"(?i)^\s*FROM\s+(--platform=\S+\s+)?(\S+)")
 
@@ -26,10 +29,9 @@ _FROM = re.compile(r"(?i)^\s*FROM\s+(--platform=\S+\s+)?(\S+)")
 def dependencies(files: Sequence[File]) -> str | None:
     """A dependency that is asked for in another version."""
     for one in files:
-        if not LISTS.search(one.path):
-            continue
+        listed = bool(LISTS.search(one.path))
         old = {_named(line.text): line for line in one.removed if _number(line)}
-        for line in one.added:
+        for line in one.added if listed else [x for x in one.added if _PIN.match(x.text)]:
             if _number(line) and _named(line.text) in old and not _of_itself(one, line):
                 return f"{squeezed(old[_named(line.text)].text)} → {squeezed(line.text)}"[:100]
     return None
@@ -94,7 +96,10 @@ def _platform(one: File) -> str | None:
 
 def told(message: str, before: str, after: str, service: str) -> str | None:
     """What a rollout says of itself: an upgrade with its version, or another image beside its own."""
-    said = re.search(r"(?i)\b(upgrade|runtime|driver|bump|engine|kernel)\b[^\n]*\d+\.\d+|\d+\.\d+[^\n]*\b(upgrade|runtime|engine|driver)\b", message)
+    said = re.search(
+        r"(?i)\b(upgrade|runtime|driver|bump|engine|kernel)\b[^\n]*\d+\.\d+|\d+\.\d+[^\n]*\b(upgrade|runtime|engine|driver)\b",
+        message,
+    )
     if said:
         return message.split("\n")[0][:100]
     old = dict(_tagged(before))
