@@ -53,7 +53,7 @@ def filled(lake: Lake) -> Lake:
 
 def shifted(lake: Lake, at: datetime) -> list[str]:
     """Services by the largest robust shift of any of their pods' metrics."""
-    samples = facts.samples_of(lake, (at - timedelta(minutes=2), at + timedelta(seconds=30)))
+    samples, _ = facts.samples_of(lake, (at - timedelta(minutes=2), at + timedelta(seconds=30)))
     bad = pl.col("ts") >= at - timedelta(minutes=2)
     bad &= pl.col("ts") < at + timedelta(seconds=30)
     healthy = pl.col("value").filter(~bad)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 
 from lake import Lake
 from rca import changes, claims, facts, fuse, graph, keep, verdict, window
+from rca.changes import failing, without
 from rca.evidence import Ledger, check, stamp
-from rca.facts import Facts
+from rca.facts import Facts, Source
 from rca.question import Question, Stretch
 from rca.suspects import SCHEMA, attributes, failures, latency, logs, metrics, network, words
 
@@ -46,18 +47,19 @@ def look(lake: Lake, question: Question) -> tuple[Facts, pl.DataFrame]:
     lies well before the window of the first look."""
     stretch = window.first_look(question)
     window.require_telemetry(lake, stretch)
-    seen, found = _look(lake, question, stretch)
+    source = facts.Source(lake, *window.reach(question))
+    seen, found = _look(source, question, stretch)
     if question.onset is None and not question.baselines and found.height:
-        wide = (stretch[0] - timedelta(minutes=13), stretch[1])
-        context = facts.load(lake, wide, window.healthy(question, wide))
+        wide = window.wider(stretch)
+        context = facts.load(source, wide, window.healthy(question, wide))
         began = _onset(context, found, fuse.fuse(found))
         if began and began < stretch[0]:
-            return _look(lake, question, (began, stretch[1]))
+            return _look(source, question, (began, stretch[1]))
     return seen, found
 
 
-def _look(lake: Lake, question: Question, stretch: Stretch) -> tuple[Facts, pl.DataFrame]:
-    seen = facts.load(lake, stretch, window.healthy(question, stretch))
+def _look(source: Source, question: Question, stretch: Stretch) -> tuple[Facts, pl.DataFrame]:
+    seen = facts.load(source, stretch, window.healthy(question, stretch))
     return seen, suspects(seen)
 
 
@@ -98,11 +100,13 @@ def _answer(
     when = claims.Stretches(seen.window, seen.baselines)
     listed = _suspects(ledger, when, seen, found, ranked)
     trait = _trait(lake, ledger, when, seen, listed)
-    ordered = _changes(lake, listed, trait, onset)
+    asked = _asked(lake, seen, listed, trait)
+    ordered = changes.rank(changes.candidates(lake, onset), asked, onset)
     culprit = ordered[0] if ordered and ordered[0]["score"] >= changes.EXPLAINS else None
     shown_changes = [
         _change(ledger, row, place) for place, row in enumerate(_worth_showing(ordered, onset), 1)
     ]
+    other = without.other(lake, seen, asked[0], _pairs(trait)) if asked and not culprit else None
     edges = graph.hurt(seen)
     path = _propagation(ledger, when, edges, listed)
     sure = _confidence(seen, ranked, found, explained=culprit is not None)
@@ -115,15 +119,17 @@ def _answer(
         "onset": stamp(onset),
         "verdict": verdict.verdict(sure),
         "confidence": sure,
-        "summary": _summary(listed, culprit, trait),
+        "summary": _summary(listed, culprit, trait, other),
         "suspects": listed,
         "root_cause_change": shown_changes[0] if culprit and shown_changes else None,
+        "other_cause": other._asdict() if other else None,
         "changes": shown_changes,
         "propagation": path,
         "blast_radius": list(dict.fromkeys(step["to"] for step in path)),
         "remediation": verdict.remediation(fault, culprit["kind"] if culprit else None),
         "ruled_out": _ruled_out(ledger, when, ranked, path),
         "missing": missing(seen),
+        "sampled": list(seen.sampled),
         "watermarks": watermarks(lake),
         "window": [stamp(seen.window[0]), stamp(seen.window[1])],
         "baselines": [[stamp(start), stamp(end)] for start, end in seen.baselines],
@@ -193,20 +199,16 @@ def _trait(
     return telling[0]
 
 
-def _changes(
-    lake: Lake, listed: Sequence[Row], trait: attributes.Trait | None, onset: datetime
-) -> list[Row]:
-    cluster = None
-    if trait and "cluster" in trait.names:
-        cluster = trait.values[trait.names.index("cluster")]
-    elif trait:
-        keyed = dict(zip(trait.names, trait.values, strict=True))
-        cluster = keyed.get("k8s.cluster.name")
-    asked = [
-        changes.Suspect(row["service"], row["fault"], cluster if row["rank"] == 1 else None, "")
-        for row in listed
+def _asked(
+    lake: Lake, seen: Facts, listed: Sequence[Row], trait: attributes.Trait | None
+) -> list[changes.Suspect]:
+    """What the changes have to explain: the first suspects, with what is known of how they fail."""
+    keyed = dict(zip(trait.names, trait.values, strict=True)) if trait else {}
+    cluster = keyed.get("cluster") or keyed.get("k8s.cluster.name")
+    return [
+        failing.suspect(lake, seen, row, cluster if row["rank"] == 1 else None)
+        for row in listed[: changes.ASKED]
     ]
-    return changes.rank(changes.candidates(lake, onset), asked, onset)
 
 
 def _worth_showing(ordered: Sequence[Row], onset: datetime) -> list[Row]:
@@ -214,9 +216,12 @@ def _worth_showing(ordered: Sequence[Row], onset: datetime) -> list[Row]:
     suspect first."""
     shown = list(ordered[:SHOWN])
     before = [
-        row for row in ordered if row["kind"] in {"deploy", "flag", "config"} and row["ts"] <= onset
+        row
+        for row in ordered
+        if (row["kind"] in {"deploy", "flag", "config"} or row["shipped"])
+        and row["effect"] <= onset
     ]
-    nearest = max(before, key=lambda row: row["ts"], default=None)
+    nearest = max(before, key=lambda row: row["effect"], default=None)
     return shown if nearest is None or nearest in shown else [*shown, nearest]
 
 
@@ -228,6 +233,8 @@ def _change(ledger: Ledger, row: Row, place: int) -> Row:
         "ref": row["ref"],
         "service": row["service"],
         "ts": stamp(row["ts"]),
+        "effect": stamp(row["effect"]),
+        "also": row["also"],
         "score": row["score"],
         "message": (row["message"] or "").split("\n")[0][:200],
         "author": row["author"],
@@ -286,7 +293,16 @@ def _confidence(
     )
 
 
-def _summary(listed: Sequence[Row], culprit: Row | None, trait: attributes.Trait | None) -> str:
+def _pairs(trait: attributes.Trait | None) -> list[tuple[str, str]]:
+    return list(zip(trait.names, trait.values, strict=True)) if trait else []
+
+
+def _summary(
+    listed: Sequence[Row],
+    culprit: Row | None,
+    trait: attributes.Trait | None,
+    other: without.Other | None,
+) -> str:
     if not listed:
         return "nothing in the telemetry of this time differs from healthy time"
     first = listed[0]
@@ -297,7 +313,7 @@ def _summary(listed: Sequence[Row], culprit: Row | None, trait: attributes.Trait
         return (
             f"{text}; explained by {culprit['kind']} {changes.short(culprit['ref'])} “{line[:80]}”"
         )
-    return f"{text}; no change explains it"
+    return f"{text}; no change explains it" + (f", {other.kind}: {other.why}" if other else "")
 
 
 def missing(seen: Facts) -> list[str]:

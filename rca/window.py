@@ -30,6 +30,20 @@ def healthy(question: Question, window: Stretch) -> tuple[Stretch, ...]:
     return question.baselines or ((window[0] - GUARD - HEALTHY, window[0] - GUARD),)
 
 
+def reach(question: Question) -> tuple[Stretch, tuple[Stretch, ...]]:
+    """The recent and the healthy time that all looks of a diagnosis lie in."""
+    stretch = first_look(question)
+    if question.onset or question.baselines:
+        return stretch, healthy(question, stretch)
+    wide = wider(stretch)
+    return wide, ((healthy(question, wide)[0][0], wide[0]),)
+
+
+def wider(stretch: Stretch) -> Stretch:
+    """The window of the first look with the time before, in which it may have begun."""
+    return stretch[0] - (LONGEST - BEFORE), stretch[1]
+
+
 def require_telemetry(lake: Lake, window: Stretch) -> None:
     """UserError when nothing at all was recorded in the window."""
     for table, column in (("spans", "start"), ("logs", "ts"), ("samples", "ts"), ("errors", "ts")):

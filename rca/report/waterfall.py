@@ -25,7 +25,7 @@ def pick(lake: Lake, answer: Row) -> tuple[str | None, str | None]:
         return None, None
     window, healthy = _stretch(answer["window"]), [_stretch(one) for one in answer["baselines"]]
     service = answer["suspects"][0]["service"]
-    spans = facts.spans_of(lake, [window, *healthy[:1]])
+    spans = facts.Source(lake, window, healthy[:1]).spans
     bad = (pl.col("start") >= window[0]) & (pl.col("start") < window[1])
     whole = spans.group_by("trace_id", "entry").agg(
         bad.any().alias("bad"),

@@ -1,0 +1,241 @@
+"""What a diff does to code: loops, checks, conditions, handling of errors, waiting, letting go."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from rca.changes.diff import File, Line, only_renamed, tokens
+
+LOOP = re.compile(
+    r"^\s*(async\s+)?(for|foreach|while|until|loop)\b|\.(each\w*|forEach|map|flatMap|times|each_with_index)\b\s*(\(|do\b|\{)"
+    r"|\bfor\b[^=]*\b(in|of|range)\b.*[:{]\s*$|\bfor\s*\(|\bforeach\s*\("
+)
+_VERBS = (
+    r"(query\w*|execute\w*|exec\w*|fetch\w*|find\w*|get\w*|select\w*|load\w*|where\w*|first\w*|single\w*|aggregate"
+    r"|lookup|scan\w*|read\w*|list\w*|tolistasync|count\w*|scalar\w*|one\w*|post|put|send|invoke|call)"
+)
+_STORES = (
+    r"(db|database|conn|connection|cursor|cur|session|repo|repositor(y|ies)|dao|store|stmt|statement|tx|redis|mongo|collection|prisma\w*"
+    r"|knex|sequelize|jdbc\w*|entitymanager|em|dbcontext|_?context|ctx|client|api|http|axios|requests|httpx|gateway|objects|users|posts|model)"
+)
+QUERY = re.compile(
+    rf"(?i)\b\w*{_STORES}(\w*)(\.|->|::)(\w+(\.|->|::))*{_VERBS}\s*(<[^>]*>)?[(!]|\b(select|insert into|delete from|update)\b.+\b(from|where|set|values)\b"
+    rf"|\bfetch\("
+)
+_MODEL = re.compile(
+    r"\b[A-Z]\w+(\.|::)(find\w*|where|objects\.\w+|get\w*|query\w*|first\w*|load)\(?"
+)
+
+GUARD = re.compile(
+    r"(?i)\bis (not )?none\b|(?<!err )(?<!err)[!=]=+ ?(nil|null|undefined|none)\b|\b(nil|null|undefined) ?[!=]=|\?\.|&\.|\?\?|\.(nil|present|blank|empty)\?"
+    r"|\bisset\(|\bempty\(|\bisnull\w*\(|\bnonnull\(|orelse\w*\(|ofnullable\(|getordefault\(|unwrap_or\w*\(|\bif (not |!)[\w.]+( *:|\) *[{\w]|$)|\bif \(![\w.]+\)"
+    r"|\.get\([^(),]+,[^()]+\)|\.fetch\([^(),]+,[^()]+\)|\b(has|contains)_?key\w*\(|key_exists\(|\bin\b [\w.]+:$|\bunless [\w.]+$|\bok\s*:?=|; ok\b|\.dig\("
+)
+HANDLED = re.compile(
+    r"(?i)^\s*(\}\s*)?(except|catch|rescue)\b|\bif err ?!= ?nil\b|\.catch\(|\brecover\(\)|\bon_?error\b|@exceptionhandler"
+)
+IGNORED = re.compile(r",\s*_\s*:?=\s|\.unwrap\(\)")
+WAIT = re.compile(
+    r"(?i)\bsleep\w*\(|\.lock\(\)|\bsynchronized\b|\block\s*\(|\bmutex\b|\bacquire\(|\.wait\(\)|\.join\(\)|\.result\(\)|\.block\(\)|\bflock\b|for update\b"
+)
+ASIDE = re.compile(
+    r"(?i)create_task\(|ensure_future\(|^\s*go [\w.]+\(|task\.run\(|setimmediate\(|spawn\w*\(|enqueue\w*\(|\.delay\(|perform_later|_async\(|\.submit\(|dispatch\("
+)
+LETS_GO = re.compile(
+    r"(?i)\.(close|release|dispose|unlock|rollback|shutdown|disconnect|free|cancel|remove\w*|stop)\(|\bdefer\b|\bwith\b .+:$|\busing\b ?[( ]|\btry \(|\bfinally\b|clearinterval|unsubscribe|removelistener|\bdelete\b"
+)
+KEEPS = re.compile(
+    r"^(\w+ )*\$?[A-Za-z_]\w*\s*(:[^=]+)?:?=\s*(\[\]|\{\}|dict\(\)|list\(\)|set\(\)|map\[|make\(map|new (Map|Set|Hash\w+|Array\w+|Dictionary|List|Concurrent\w+)|Hash\.new|defaultdict)"
+    r"|^\s+(public |private |internal )?static (readonly |final )*(\w+\.)*(Map|List|Set|Dictionary|Concurrent\w+|Hash\w+)<"
+)
+THROWS = re.compile(r"\b(raise|throw|panic!?\(|abort\(|die\(|exit\(|fail\b)")
+_MEANING = frozenset(
+    [
+        "<",
+        ">",
+        "<=",
+        ">=",
+        "==",
+        "!=",
+        "===",
+        "!==",
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "&&",
+        "||",
+        "!",
+        "&",
+        "|",
+        "^",
+        "??",
+        "and",
+        "or",
+        "not",
+        "is",
+        "true",
+        "false",
+        "none",
+        "null",
+        "nil",
+        "undefined",
+        "break",
+        "continue",
+        "await",
+        "async",
+        "in",
+        "return",
+        "raise",
+        "throw",
+        "panic",
+        "++",
+        "--",
+        "+=",
+        "-=",
+        "*=",
+        "/=",
+        "?",
+        "unless",
+    ]
+)
+
+
+def loops(files: Sequence[File]) -> str | None:
+    """A query or remote call that now runs once per turn of a loop, and did not before."""
+    for one in files:
+        if one.is_config:
+            continue
+        new, old = (_looped(one, sign) for sign in "+-")
+        if len(new) > len(old):
+            return next((text for text in new if text not in old), new[0])[:80]
+    return None
+
+
+def _looped(one: File, sign: str) -> list[str]:
+    """The query lines inside a loop on one side of a file."""
+    found = list[str]()
+    for hunk in one.side(sign):
+        open_loops = list[int]()
+        for line in hunk:
+            starts = bool(LOOP.search(line.text))
+            while open_loops and line.depth <= open_loops[-1] and not _goes_on(line):
+                open_loops.pop()
+            asks = QUERY.search(line.text) or _MODEL.search(line.text)
+            if asks and (open_loops or (starts and asks.start() > LOOP.search(line.text).start())):  # type: ignore[union-attr]
+                found.append(line.text.strip())
+            if starts:
+                open_loops.append(line.depth)
+    return found
+
+
+def _goes_on(line: Line) -> bool:
+    return line.text.strip()[:1] in "{"
+
+
+def _lost(files: Sequence[File], pattern: re.Pattern[str]) -> str | None:
+    """A line of a kind that went without another of its kind coming."""
+    for one in files:
+        gone = [line.text.strip() for line in one.removed if pattern.search(line.text)]
+        come = [line for line in one.added if pattern.search(line.text)]
+        if len(gone) > len(come) and not one.is_config:
+            return gone[0][:80]
+    return None
+
+
+def _gained(files: Sequence[File], pattern: re.Pattern[str]) -> str | None:
+    for one in files:
+        gone = sum(len(pattern.findall(line.text)) for line in one.removed)
+        come = [line.text.strip() for line in one.added if pattern.search(line.text)]
+        if sum(len(pattern.findall(text)) for text in come) > gone and not one.is_config:
+            return come[0][:80]
+    return None
+
+
+def guards(files: Sequence[File]) -> str | None:
+    """A check for nothing (None, nil, null, a missing key) that was taken out."""
+    return _lost(files, GUARD)
+
+
+def handling(files: Sequence[File]) -> str | None:
+    """An error that was handled and is not any more."""
+    return _lost(files, HANDLED) or (_gained(files, IGNORED) if _lost(files, HANDLED) else None)
+
+
+def waits(files: Sequence[File]) -> str | None:
+    """A wait or a lock that was not there before, or work done in the request that was done aside."""
+    return _gained(files, WAIT) or _lost(files, ASIDE)
+
+
+def leaks(files: Sequence[File]) -> str | None:
+    """Something no longer let go of, or a collection of the whole process that only grows."""
+    lost = _lost(files, LETS_GO)
+    if lost and re.search(
+        r"(?i)close|release|dispose|using|try \(|with .+:$|clear|unsub|remove", lost
+    ):
+        return lost
+    for one in files:
+        kept = [line.text.strip() for line in one.added if KEEPS.search(line.text)]
+        if kept and not one.is_config:
+            return kept[0][:80]
+    return None
+
+
+def throws(files: Sequence[File]) -> str | None:
+    """An exception thrown where none was."""
+    return _gained(files, THROWS)
+
+
+def logic(files: Sequence[File]) -> str | None:
+    """A condition, a computation or an outcome that is another one now.
+
+    Line breaks, names, texts and the order of statements are no such thing.
+    """
+    for one in files:
+        if one.is_config or not one.removed or not one.added:
+            continue
+        old, new = tokens(one.removed), tokens(one.added)
+        if only_renamed(old, new) or _meaning(old) == _meaning(new):
+            continue
+        if _numbers(old) != _numbers(new) and _named_number(files, old, new):
+            continue
+        line = next((x for x in one.added if _meaning(tokens([x]))), one.added[0])
+        return line.text.strip()[:80]
+    return None
+
+
+def _meaning(found: Sequence[str]) -> Counter[str]:
+    kept = Counter(one.lower() for one in found if one.lower() in _MEANING or one[:1].isdigit())
+    kept.pop("return", None)
+    return kept
+
+
+def _numbers(found: Sequence[str]) -> Counter[str]:
+    return Counter(one for one in found if one[:1].isdigit())
+
+
+def _named_number(files: Sequence[File], old: Sequence[str], new: Sequence[str]) -> bool:
+    """Whether a number only moved to a name, in another file of the diff."""
+    come = Counter(tokens([line for one in files for line in one.added]))
+    gone = _numbers(old) - _numbers(new)
+    return bool(gone) and all(come[number] >= count for number, count in gone.items())
+
+
+_ENVIRONMENT = re.compile(
+    r"(?i)(os\.environ(\.get)?|os\.getenv|process\.env|system\.getenv|env::var|getenv|os\.LookupEnv|\benv)\W{1,3}([A-Z][A-Z0-9_]+)"
+)
+
+
+def environment(files: Sequence[File]) -> str | None:
+    """A variable of the environment that is read in the place of another."""
+    for one in files:
+        old, new = (
+            {found[3] for line in lines for found in [_ENVIRONMENT.search(line.text)] if found}
+            for lines in (one.removed, one.added)
+        )
+        if old and new - old and not one.is_config:
+            return f"reads {sorted(new - old)[0]}, not {sorted(old)[0]}"
+    return None

@@ -1,0 +1,42 @@
+"""What a diff does to stored data: indexes, schemas, migrations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rca.changes.diff import File
+
+_DROPS = re.compile(r"(?i)\bdrop\s+index\b|\bremove_?index\b|\bdrop_?index\w*\(|\bdropindex")
+_MAKES = re.compile(
+    r"(?i)\bcreate\s+(unique\s+)?index\b|\b(db_)?index\s*[=:]\s*true\b|@index\b|\badd_?index\b|\.hasindex\(|\bcreate_?index\w*\(|\bindexes\s*=|\bensureindex|#\[index"
+)
+_SCHEMA = re.compile(
+    r"(?i)\bdrop\s+(table|column|view|constraint|type)\b|\brename\s+(column|table|to)\b|\balter\s+column\b|\bset\s+not\s+null\b|\balter\s+table\b.*\b(type|not null|rename|drop|modify|change)\b"
+    r"|\b(rename|remove|alter)field\(|\bdeletemodel\(|\b(remove|rename|change|drop)_(column|table|reference)s?\b|\.drop_?column\(|\.rename_?column\(|\balter_column\(|\block\s+table\b|\bdropcolumn\("
+)
+_FIELD = re.compile(r"^\s*(repeated |optional |required )?[\w.]+ \w+ = \d+;?")
+
+
+def indexes(files: Sequence[File]) -> str | None:
+    """An index dropped, or no longer declared."""
+    for one in files:
+        drops = [line.text.strip() for line in one.added if _DROPS.search(line.text)]
+        if drops:
+            return drops[0][:80]
+        gone = [line.text.strip() for line in one.removed if _MAKES.search(line.text)]
+        come = [line for line in one.added if _MAKES.search(line.text)]
+        if len(gone) > len(come):
+            return gone[0][:80]
+    return None
+
+
+def schemas(files: Sequence[File]) -> str | None:
+    """A table, column or message that is another one now."""
+    for one in files:
+        found = [line.text.strip() for line in one.added if _SCHEMA.search(line.text)]
+        if one.path.endswith((".proto", ".avsc", ".graphql")):
+            found += [line.text.strip() for line in one.removed if _FIELD.match(line.text)]
+        if found:
+            return found[0][:80]
+    return None

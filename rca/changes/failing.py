@@ -1,0 +1,99 @@
+"""What is known of how a suspect fails, for holding changes against it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from lake import Lake
+from rca.changes.rank import Suspect
+from rca.changes.signs import Frame, frames_in, frames_of
+from rca.facts import Facts, within
+
+LOUD = ("WARN", "ERROR", "FATAL")
+LINES = 200  # loud lines that are read, one of each template first
+
+
+def suspect(lake: Lake, seen: Facts, row: Mapping[str, Any], cluster: str | None) -> Suspect:
+    """A suspect of the answer with what its errors, loud lines and calls to stores say.
+
+    What was said as often in healthy time is left out.
+    """
+    service = row["service"]
+    lines = loud_lines(lake, seen, service)
+    frames = [frame for line in lines for frame in frames_in(line)] + _stacks(seen, service)
+    return Suspect(
+        service,
+        row["fault"],
+        cluster,
+        "\n".join([*lines, *_messages(seen, service)]),
+        tuple(dict.fromkeys(frames)),
+        fanout(seen.spans, service),
+    )
+
+
+def loud_lines(lake: Lake, seen: Facts, service: str) -> list[str]:
+    """WARN and ERROR lines of a service in the window, of templates healthy time hardly has."""
+    mine = seen.logs.filter(pl.col("service") == service, pl.col("severity").is_in(LOUD))
+    counts = mine.group_by("template_id").agg(
+        pl.col("bad").sum().alias("now"), (~pl.col("bad")).sum().alias("before")
+    )
+    new = counts.filter(pl.col("now") > 2 * pl.col("before"))["template_id"]
+    if not len(new):
+        return []
+    rows = lake.scan("logs").filter(
+        within("ts", [seen.window]),
+        pl.col("service") == service,
+        pl.col("severity").is_in(LOUD),
+        pl.col("template_id").is_in(new.implode()),
+    )
+    texts = rows.select("template_id", "body").unique("template_id").head(LINES).collect()
+    return sorted(texts["body"].drop_nulls().to_list())
+
+
+def _errors(seen: Facts, service: str) -> pl.DataFrame:
+    """The service's errors in the window of groups that healthy time hardly has."""
+    mine = seen.errors.filter(pl.col("service") == service)
+    counts = mine.group_by("group_id", "type").agg(
+        pl.col("bad").sum().alias("now"), (~pl.col("bad")).sum().alias("before")
+    )
+    new = counts.filter(pl.col("now") > 2 * pl.col("before"))
+    return mine.filter("bad").join(new, on=["group_id", "type"], how="semi", nulls_equal=True)
+
+
+def _messages(seen: Facts, service: str) -> list[str]:
+    rows = _errors(seen, service).select("type", "message").unique().sort("type", "message")
+    return [" ".join(part or "" for part in row) for row in rows.head(LINES).rows()]
+
+
+def _stacks(seen: Facts, service: str) -> list[Frame]:
+    rows = _errors(seen, service).unique(["group_id", "type"], keep="any", maintain_order=True)
+    return [frame for stack in rows["stacktrace"].to_list() for frame in frames_of(stack)]
+
+
+def fanout(spans: pl.DataFrame, service: str) -> float | None:
+    """How many times the usual calls to stores a request to a service makes: leaf spans of its own
+    below each span it was called with, in the window over healthy time. None where either has none."""
+    if not spans.height:
+        return None
+    mine = spans.filter(pl.col("service") == service)
+    parents = spans.select("trace_id", span_id="parent_span_id").drop_nulls().unique()
+    own = mine.select("trace_id", parent_span_id="span_id").unique()
+    leaves = mine.join(parents, on=["trace_id", "span_id"], how="anti").join(
+        own, on=["trace_id", "parent_span_id"], how="semi"
+    )
+    asked = mine.join(own, on=["trace_id", "parent_span_id"], how="anti", nulls_equal=False)
+    per = [
+        leaves.filter(pl.col("bad") == bad).height
+        / max(asked.filter(pl.col("bad") == bad).height, 1)
+        for bad in (True, False)
+    ]
+    return per[0] / per[1] if min(per) > 0 else None
+
+
+def says(texts: str, pattern: str) -> str | None:
+    """The first line that a pattern is in."""
+    return next((line[:160] for line in texts.split("\n") if re.search(pattern, line)), None)

@@ -1,0 +1,232 @@
+"""Settings in a diff: `key = value` in the spellings of ten languages, and what kind they are."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rca.changes.diff import File, Line
+
+LEVELS = ("trace", "verbose", "debug", "info", "notice", "warn", "warning", "error", "fatal")
+KINDS = (  # the first that fits the key, with the keys it lies under before it
+    ("cert", r"cert(ificate)?s?\b|cert[._-]|_cert|certificate|issuer|secretname|keystore|truststore|ca_?bundle|minversion|ciphers?|tls_?version"),
+    ("loglevel", r"level$"),
+    ("resources", r"(limits|requests|resources)\.(memory|cpu|ephemeral)|xm[xs]$|gomemlimit|gomaxprocs|heap|mem(ory)?_?limit|memory_?(size|reservation|mb)|(^|\.)(memory|cpus?)$|cpu_?(limit|shares|quota)"),
+    ("timeout", r"time_?out|deadline|patience|max_?wait|keepalive_?time"),
+    ("retries", r"retr(y|ies)|attempt|backoff|wait_?none|redeliver"),
+    ("cache", r"ttl|cache|maxmemory|evict|max_?age|memoi[sz]e"),
+    ("pool", r"pool|conn(ection)?s?\b|conns$|worker|thread|concurren|parallel|overflow|replicas|queue|semaphore|rate|limit|burst|batch_?size|max_?(active|size|requests|in_?flight|open|idle|conn)|quota|capacity|prefetch"),
+)  # fmt: skip
+NETWORK = r"port$|podselector|matchlabels|nodeselector|topologykey|hostnetwork|dnspolicy|egress|mtu|tls\.mode|loadbalancer|cidr"
+FLAG = r"enable|disable|feature|flag|(^|[._-])use[_A-Z]|(^|\.)use[a-z]*$|experiment|toggle|rollout|percentage|beta|shadow|canary"
+INERT = r"label|annotation|owner|team|description|title|comment|author|appversion|(^|\.)version$|checksum|integrity|resolved|(^|\.)name$|(^|\.)(app|tier|role)$"
+_SWITCHED = {"true", "false", "on", "off", "yes", "no", "enabled", "disabled"}
+
+_VALUE = r"(?:\"[^\"]*\"|'[^']*'|`[^`]*`|(?:[^,;()\[\]{}\"'#]|\([^()]*\)|\[[^\[\]]*\])+)"
+_PAIR = re.compile(
+    rf"(?P<key>[A-Za-z_$][\w.$/-]*)[\"']?\]?\s*(?:=>|:=|=(?![=>~])|:(?![:/=]))(?=\s*(?P<value>{_VALUE}))"
+)
+_CALL = re.compile(
+    r"(?P<key>@?[A-Za-z_]\w*)(?:\[[^\]]*\])?\((?=(?P<value>(?:[^()]|\([^()]*\))*)\))"
+)
+_WORDS = re.compile(
+    r"^\s*(?P<key>[a-z][a-z_-]+)\s+(?P<value>[\w./-]+);?$"
+)  # redis, nginx and the like
+_SPACED = re.compile(r"(?P<key>[A-Z][a-z]+(?: [A-Za-z]+){1,3})\s*=\s*(?P<value>[^;\"']+)")
+_ELEMENT = re.compile(r"<(?P<key>[\w.-]+)>(?P<value>[^<]+)</")
+_JVM = re.compile(r"-(?P<key>Xm[xs])(?P<value>\w+)")
+_LITERAL = re.compile(
+    r"(?i)-?[\d_.]+ ?[a-z%/]*$|\"[^\"]*\"$|'[^']*'$|`[^`]*`$|true$|false$|none$|null$|nil$|on$|off$|yes$|no$"
+    r"|[\w.-]*\.?(trace|verbose|debug|info|warn(ing)?|error)$"
+)
+_TYPED = re.compile(r"[A-Z_a-z][\w\[\], |.<>?]*\s=\s*(.+)$")  # a default behind a type
+_MEASURE = re.compile(r"(?i)second|minute|hour|milli|micro|duration|timedelta|\d")
+
+
+class Setting(NamedTuple):
+    """A key with the keys above it, its value, and whether the value stands there literally."""
+
+    key: str
+    above: str
+    value: str
+    literal: bool
+    config: bool  # in a file of settings, where the key's very name counts
+
+    @property
+    def whole(self) -> str:
+        return f"{self.above}.{self.key}".lower() if self.above else self.key.lower()
+
+
+class Changed(NamedTuple):
+    """A setting that has another value now: None where it was not there, or is no more."""
+
+    key: str
+    whole: str
+    before: str | None
+    after: str | None
+
+    def __str__(self) -> str:
+        if self.after is None:
+            return f"{self.key} {self.before} removed"
+        return (
+            f"{self.key} {self.before} → {self.after}"
+            if self.before
+            else f"{self.key} {self.after} added"
+        )
+
+
+def settings(one: File, sign: str) -> list[Setting]:
+    """The settings on the changed lines of one side of a file."""
+    wanted = one.added if sign == "+" else one.removed
+    numbers = {line.number for line in wanted}
+    found = list[Setting]()
+    for hunk in one.side(sign):
+        for place, line in enumerate(hunk):
+            if line.sign == sign and line.number in numbers:
+                found += _of(
+                    line, _above(hunk, place), hunk[place - 1] if place else None, one.is_config
+                )
+    return found
+
+
+def _above(hunk: Sequence[Line], place: int) -> str:
+    """The keys of the lines a line lies under, by their indentation."""
+    depth, names = hunk[place].depth, list[str]()
+    for line in reversed(hunk[:place]):
+        if line.depth < depth:
+            depth = line.depth
+            names.append(_heading(line.text))
+    return ".".join(name for name in reversed(names) if name)
+
+
+def _heading(text: str) -> str:
+    named = re.match(r"\s*-?\s*[\"']?([\w./-]+)[\"']?\s*[:=]?\s*[{\[]?$", text)
+    return named[1] if named else re.sub(r"\W+", " ", text).strip()[:60]
+
+
+def _of(line: Line, above: str, before: Line | None, plain: bool) -> Iterator[Setting]:
+    named = before and re.match(r"\s*-?\s*name:\s*[\"']?([\w.-]+)", before.text)
+    valued = re.match(r"\s*value:\s*(.+)$", line.text)
+    if named and valued:
+        yield _setting(named[1], "", valued[1], plain)
+        return
+    for pattern in (_PAIR, _CALL, _SPACED, _ELEMENT, _JVM, *([_WORDS] if plain else [])):
+        for found in pattern.finditer(line.text):
+            inside = _call_around(line.text[: found.start()])
+            yield _setting(found["key"], f"{above}.{inside}".strip("."), found["value"], plain)
+
+
+def _call_around(text: str) -> str:
+    """The name before the innermost bracket that is still open at the end of a text."""
+    depth = 0
+    for place in range(len(text) - 1, -1, -1):
+        depth += (text[place] in ")}]") - (text[place] in "({[")
+        if depth < 0:
+            named = re.search(r"(\w+)\W*$", text[:place])
+            return named[1] if named else ""
+    return ""
+
+
+def _setting(key: str, above: str, value: str, config: bool) -> Setting:
+    value = value.strip().rstrip(",;")
+    typed = None if config else _TYPED.match(value)
+    value = typed[1] if typed else value
+    plain = value.strip("\"'`")
+    literal = (
+        config
+        or bool(_LITERAL.match(value))
+        or bool(_MEASURE.search(value) and not re.match(r"[a-z_]\w*\.[a-z]\w*$", value))
+    )
+    return Setting(key.lstrip("@"), above, plain, literal, config)
+
+
+def kind(setting: Setting, one: File) -> str | None:
+    """What kind of setting it is; None for one that says nothing."""
+    key = setting.whole if one.is_config else _own(setting)
+    if setting.value.lower() in _SWITCHED and re.search(
+        FLAG, f"{one.path}.{setting.above}.{setting.key}", re.I
+    ):
+        return "flag"
+    for name, pattern in KINDS:
+        if re.search(pattern, key, re.I) and (
+            name != "loglevel" or _level(setting.value) is not None
+        ):
+            return name
+    if not one.is_config:
+        return None
+    if re.search(NETWORK, key, re.I):
+        return "network"
+    return None if re.search(INERT, key, re.I) else "config"
+
+
+def _own(setting: Setting) -> str:
+    """In code the key alone tells, or that of the call it is an argument of."""
+    call = re.search(r"(\w+)\s*\{?$", setting.above)
+    key = setting.key.lower()
+    if key in {"max", "min", "size", "maxsize", "capacity"}:
+        return f"{setting.above}.{key}".lower()
+    return f"{call[1]}.{key}".lower() if call and key == "level" else key
+
+
+def _level(value: str) -> int | None:
+    word = value.lower().rsplit(".", 1)[-1]
+    return LEVELS.index(word) if word in LEVELS else None
+
+
+def changed(files: Sequence[File], wanted: str) -> list[Changed]:
+    """Settings of one kind that have another value after the diff, in any file of it.
+
+    A value that only moved, or got a name, is no change.
+    """
+    out = list[Changed]()
+    gone, come = list[Setting](), list[Setting]()
+    for one in files:
+        gone += [s for s in settings(one, "-") if kind(s, one) == wanted]
+        come += [s for s in settings(one, "+") if kind(s, one) == wanted]
+    same = Counter(_value(s) for s in gone if s.literal) & Counter(
+        _value(s) for s in come if s.literal
+    )
+    gone, come = _without(gone, same), _without(come, same)
+    for old in gone:
+        new = _partner(old, come)
+        if new is not None:
+            come.remove(new)
+        if new is None or ((old.literal or new.literal) and _value(old) != _value(new)):
+            out.append(_change(old, new))
+    out += [Changed(new.key, new.whole, None, new.value[:60]) for new in come if new.literal]
+    return list(dict.fromkeys(out))
+
+
+def _change(old: Setting, new: Setting | None) -> Changed:
+    if new is None:
+        return Changed(old.key, old.whole, old.value[:60], None)
+    renamed = f"{new.key} " if new.value == old.value else ""
+    return Changed(old.key, old.whole, old.value[:60], f"{renamed}{new.value}"[:60])
+
+
+def _value(setting: Setting) -> str:
+    """What makes two settings the same: in code the value, for a name is as good as another."""
+    text = f"{setting.key}={setting.value}" if setting.config else setting.value
+    return re.sub(r"[\s_\"']", "", text).lower()
+
+
+def _without(found: Sequence[Setting], same: Counter[str]) -> list[Setting]:
+    left, out = Counter(same), list[Setting]()
+    for one in found:
+        if one.literal and left[_value(one)] > 0:
+            left[_value(one)] -= 1
+        else:
+            out.append(one)
+    return out
+
+
+def _partner(old: Setting, come: Sequence[Setting]) -> Setting | None:
+    """The new setting that took an old one's place: of the same key, else any of its kind."""
+
+    def plain(key: str) -> str:
+        return re.sub(r"[\W_]", "", key).lower()
+
+    same = [new for new in come if plain(new.key) == plain(old.key)]
+    return next(iter([*same, *come]), None)
