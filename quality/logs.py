@@ -29,8 +29,14 @@ class Repaired(NamedTuple):
     audit: pl.DataFrame
 
 
-def repair(raw: pl.DataFrame, clocks: list[skew.Line], nodes: pl.DataFrame) -> Repaired:
-    """Clean rows of `logs` from physical lines. `nodes` maps pod to host."""
+def repair(
+    raw: pl.DataFrame,
+    clocks: list[skew.Line],
+    nodes: pl.DataFrame,
+    known: pl.Series | None = None,
+) -> Repaired:
+    """Clean rows of `logs` from physical lines. `nodes` maps pod to host; `known` are the
+    templates' texts that earlier runs found."""
     lines = raw.with_row_index("row").with_columns(
         pl.col("row").cast(pl.Int64),
         pl.format("{}:{}", "batch", "arrival").alias("row_key"),
@@ -45,7 +51,7 @@ def repair(raw: pl.DataFrame, clocks: list[skew.Line], nodes: pl.DataFrame) -> R
     gone = lines.select("row", "row_key", before="date").join(parts, on="row")
     into = gone.join(lines.select(into="row", target="row_key"), on="into", how="left")
     return Repaired(
-        templates.assign(shifted),
+        templates.assign(shifted, known),
         into.select("row_key", "before", "into"),
         pl.concat(
             [

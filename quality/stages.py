@@ -69,7 +69,7 @@ def _errors(_lake: Lake, raw: pl.DataFrame, _days: list[date]) -> Outcome:
 def _logs(lake: Lake, raw: pl.DataFrame, days: list[date]) -> Outcome:
     fine, lost = outcome.usable(raw)
     lines = lookups.clock_lines(lake, days)
-    found = logs.repair(fine, lines, lookups.pods(lake, days))
+    found = logs.repair(fine, lines, lookups.pods(lake, days), lookups.known_templates(lake))
     rows = outcome.dated(found.logs)
     joined = found.joined.join(rows.select(into="row", after="date"), on="into")
     alone = rows.select("row_key", "before", after="date")
