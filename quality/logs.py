@@ -35,10 +35,12 @@ def repair(
     raw: pl.DataFrame,
     clocks: list[skew.Line],
     nodes: pl.DataFrame,
+    known: pl.Series | None = None,
     exempt: Exempt = NOTHING,
 ) -> Repaired:
-    """Clean rows of `logs` from physical lines. `nodes` maps pod to host. `exempt` rows are left
-    alone by the rules that are undone for them."""
+    """Clean rows of `logs` from physical lines. `nodes` maps pod to host; `known` are the
+    templates' texts that earlier runs found. `exempt` rows are left alone by the rules that are
+    undone for them."""
     lines = raw.with_row_index("row").with_columns(
         pl.col("row").cast(pl.Int64),
         pl.format("{}:{}", "batch", "arrival").alias("row_key"),
@@ -54,7 +56,7 @@ def repair(
     gone = lines.select("row", "row_key", before="date").join(parts, on="row")
     into = gone.join(lines.select(into="row", target="row_key"), on="into", how="left")
     return Repaired(
-        templates.assign(shifted),
+        templates.assign(shifted, known),
         into.select("row_key", "before", "into"),
         pl.concat(
             [

@@ -44,6 +44,11 @@ def pods(lake: Lake, days: list[date]) -> pl.DataFrame:
     return found.filter(pl.len().over("pod") == 1).sort("pod")
 
 
+def known_templates(lake: Lake) -> pl.Series:
+    """The texts of the templates that are known."""
+    return lake.scan("templates").select("template").collect()["template"]
+
+
 def update_templates(lake: Lake, texts: pl.DataFrame) -> None:
     """Bring `templates` up to what `logs` holds now, from new (template_id, template)."""
     seen = (

@@ -1,7 +1,10 @@
-"""Log templates, in columns: what varies is masked, what is left names the template.
+"""Log templates, mined in columns: values are masked, shapes that differ in one word are merged.
 
-A template's id is a hash of its masked text, so it is the same in every run. Only distinct
-bodies are masked.
+A line's *shape* is its text with every value replaced by `<*>`; it depends on the line alone, so
+the same line has the same shape in every run. Shapes that are equal but for one word, with at
+least `LEAST` different words there, become one template with `<word>` in that place
+(`quality.shapes`); what an earlier run merged stays merged. A template's id is a hash of its
+text. `filled(template, parameters)` gives back what the line said.
 """
 
 from __future__ import annotations
@@ -11,68 +14,54 @@ import hashlib
 import polars as pl
 
 from lake import TABLES
-
-LONGEST = 2_000  # characters of a line that are looked at
-_MASKS = (
-    (r"\x1b\[[0-9;]*m", ""),
-    (r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?", "<time>"),
-    (r"\b\d{2}:\d{2}:\d{2}(?:[.,]\d+)?\b", "<time>"),
-    (r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b", "<id>"),
-    (r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b", "<ip>"),
-    (r"\b0x[0-9a-fA-F]+\b", "<id>"),
-    (
-        r"\b(?:[0-9a-f]*[0-9][0-9a-f]*[a-f][0-9a-f]*|[0-9a-f]*[a-f][0-9a-f]*[0-9][0-9a-f]*)\b",
-        "<id>",
-    ),
-    (r"\b[\w.+-]+@[\w-]+\.[\w.]+\b", "<mail>"),
-    (r"\b[A-Za-z]+(?:[-_][A-Za-z]+)*[-_]?\d[\w-]*\b", "<word>"),
-    (r"-?\b\d+(?:[.,]\d+)*", "<n>"),
-    (r"\([^()]*=[^()]*\)", "<value>"),  # printed objects: their fields, then lists of them
-    (r"\([^()]*=[^()]*\)", "<value>"),
-    (r"\{[^{}]*\}", "<value>"),
-    (r"\{[^{}]*\}", "<value>"),
-    (r"\[[^\[\]]*<value>[^\[\]]*\]", "<value>"),
-)
-_PARAMETER = (
-    r"\d{4}-\d{2}-\d{2}[T ][\d:.,]+Z?|\b\d{2}:\d{2}:\d{2}(?:[.,]\d+)?"
-    r"|\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b|\b[\w-]*\d[\w.:-]*\b"
-)
+from quality import masks, shapes
 
 
-def mask(body: pl.Expr) -> pl.Expr:
-    """The template of a line: everything that looks like a value replaced by its kind."""
-    text = _said(body.str.slice(0, LONGEST))
-    for pattern, name in _MASKS:
-        text = text.str.replace_all(pattern, name)
-    return text.str.replace_all(r"(<[a-z]+>)(?:[,;/ ]*<[a-z]+>)+", "$1").str.strip_chars()
+def shape(bodies: pl.Series) -> pl.Series:
+    """The shape of each line, by itself."""
+    texts = pl.LazyFrame({"said": bodies}).with_columns(said(pl.col("said")))
+    return masks.read(texts, "said").collect()["shape"]
 
 
-def _said(body: pl.Expr) -> pl.Expr:
-    """What a line says: of a JSON object its message, with its level, else the line itself."""
+def said(body: pl.Expr) -> pl.Expr:
+    """What a line says: of a JSON object its level and message, else the line itself, without
+    colours and beyond `masks.LONGEST` characters cut off."""
+    body = body.str.strip_chars().str.slice(0, masks.LONGEST)
     message = body.str.extract(r'"(?:message|msg|event)":\s*"((?:[^"\\]|\\.)*)"')
     level = body.str.extract(r'"(?:level|severity)":\s*"(\w+)"').fill_null("")
     structured = body.str.starts_with("{") & message.is_not_null()
-    return pl.when(structured).then(pl.format("{} {}", level, message)).otherwise(body)
+    text = pl.when(structured).then(pl.format("{} {}", level, message)).otherwise(body)
+    return text.str.replace_all(rf"\x1b\[[0-9;]*m|{masks.SIGNS}", "")
 
 
-def assign(lines: pl.DataFrame) -> pl.DataFrame:
-    """`lines` with template_id, parameters, and the template's text in `template`."""
-    bodies = lines.select("body").unique().with_columns(mask(pl.col("body")).alias("template"))
-    texts = bodies["template"].unique().drop_nulls()
-    names = pl.DataFrame(
-        {"template": texts, "template_id": [template_id(text) for text in texts.to_list()]},
-        schema={"template": pl.String, "template_id": pl.String},
-    )
-    known = bodies.join(names, on="template", how="left")
-    head = pl.col("body").str.slice(0, LONGEST)
-    return lines.join(known, on="body", how="left", maintain_order="left").with_columns(
-        head.str.extract_all(_PARAMETER).alias("parameters")
-    )
+def assign(lines: pl.DataFrame, known: pl.Series | None = None) -> pl.DataFrame:
+    """`lines` with template_id, parameters, and the template's text in `template`.
+
+    `known` are the texts of templates that earlier runs found.
+    """
+    texts = lines.select("body").unique().lazy().with_columns(said=said(pl.col("body")))
+    bodies = masks.read(texts, "said").drop("said").collect(engine="streaming")
+    found = shapes.merge(bodies["shape"].drop_nulls().unique(), known)
+    found = found.join(_named(found["template"].unique()), on="template")
+    whole = shapes.parameters(bodies.join(found, on="shape", how="left"))
+    return lines.join(whole, on="body", how="left", maintain_order="left")
+
+
+def _named(texts: pl.Series) -> pl.DataFrame:
+    ids = pl.Series("template_id", [template_id(text) for text in texts.to_list()], pl.String)
+    return pl.DataFrame([texts, ids])
 
 
 def template_id(text: str) -> str:
-    """The template's name: the same for the same masked text, in every run."""
+    """The template's name: the same for the same text, in every run."""
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def filled(template: str, parameters: list[str]) -> str:
+    """The text that was said: a template with its values put back, in order."""
+    parts = masks.HOLE.split(template)
+    holes = [*parameters, *[""] * (len(parts) - len(parameters))]
+    return "".join(part + value for part, value in zip(parts, holes, strict=False))
 
 
 def gathered(known: pl.DataFrame, texts: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quality import frame, samples, tags, templates
+from quality import frame, samples, tags
 from quality.clock import skew
 from quality.rules import id_format, partial_join
 from quality.spans import RULES, WATCHED, repair
@@ -396,26 +396,3 @@ def test_a_cut_line_is_joined_with_its_rest_and_with_nothing_else() -> None:
         "12:00:05 fi",
     ]
     assert found["faults"].to_list() == [[], [], ["partial"], [], ["partial"]]
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("took 12 ms for order 7f3a9c12", "took 7 ms for order 09bb12aa"),
-        ("at 2025-03-11T14:00:00Z from 10.0.0.1:443", "at 2025-03-12 01:02:03 from 10.9.8.7:80"),
-        ("got [Ticket(no=1, at=x), Ticket(no=2, at=y)]", "got [Ticket(no=3, at=z)]"),
-        (
-            '{"level": "INFO", "trace_id": "ab", "message": "done in 3 ms"}',
-            '{"level": "INFO", "trace_id": "cd", "message": "done in 14 ms"}',
-        ),
-    ],
-)
-def test_lines_that_say_the_same_have_one_template(one: str, other: str) -> None:
-    masked = pl.DataFrame({"body": [one, other]}).select(templates.mask(pl.col("body")))
-    assert masked.to_series().n_unique() == 1
-
-
-def test_lines_that_say_something_else_have_another_template() -> None:
-    bodies = ["connection refused", "connection reset", '{"message": "a"}', '{"message": "b"}']
-    masked = pl.DataFrame({"body": bodies}).select(templates.mask(pl.col("body")))
-    assert masked.to_series().n_unique() == 4
