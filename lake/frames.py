@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import date
 from typing import TypeAlias
 
 import polars as pl
 import pyarrow as pa
 from polars._typing import PolarsDataType
 
-from lake.errors import SchemaError
+from lake.errors import SchemaError, UserError
 from lake.schemas import Table
 
 Rows: TypeAlias = pl.DataFrame | pa.Table
@@ -40,6 +42,15 @@ def fit(table: Table, rows: Rows, *, ordered: bool = False) -> pl.DataFrame:
     casts = [_cast(table.name, name, frame.schema[name], kind) for name, kind in wanted.items()]
     frame = frame.select(casts)
     return frame if ordered else sort(table, frame)
+
+
+def check_inside(name: str, partition: Mapping[str, str | date], frame: pl.DataFrame) -> None:
+    """UserError when rows lie outside a partition."""
+    inside = pl.all_horizontal(pl.col(key) == value for key, value in partition.items())
+    strays = frame.filter(~inside.fill_null(value=False)).height
+    if strays:
+        where = ", ".join(f"{key}={value}" for key, value in partition.items())
+        raise UserError(f"{strays} rows lie outside the partition {where} of {name}; not written.")
 
 
 def plain(frame: pl.DataFrame) -> pl.DataFrame:

@@ -6,9 +6,11 @@ Workers stage, one process commits; a run that dies leaves files that belong to 
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -19,6 +21,7 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from deltalake import BloomFilterProperties, ColumnProperties, WriterProperties
 from deltalake.transaction import AddAction
 
 from lake.schemas import Table
@@ -50,6 +53,7 @@ _CODES = {  # of samples, which lie in time order: half the bytes in less time
     "value": "BYTE_STREAM_SPLIT",
 }
 _ROWS = 1_000_000  # of one file, at most; files are written side by side
+_SUM = "sum-"  # how the name of a file begins that was made of others
 _LONG = 256  # characters: longer texts get no statistics
 
 
@@ -63,16 +67,28 @@ class Staged:
     stats: str
     rows: int
 
-    def action(self) -> AddAction:
-        """As Delta's log wants it."""
+    def action(self, *, changes: bool = True) -> AddAction:
+        """As Delta's log wants it; without `changes` its rows were in the table before."""
         return AddAction(
             path=self.path,
             size=self.size,
             partition_values=dict(self.partition),
             modification_time=int(time.time() * 1000),
-            data_change=True,
+            data_change=changes,
             stats=self.stats,
         )
+
+
+def identity(files: Iterable[str]) -> int:
+    """What rows some data files hold, as a number that compaction does not change: the sum of one
+    number per file, which a file made of others carries in its name."""
+    return sum(_number(file.rsplit("/", 1)[-1]) for file in files) % (1 << 64)
+
+
+def _number(name: str) -> int:
+    if name.startswith(_SUM):
+        return int(name[len(_SUM) : len(_SUM) + 16], 16)
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
 def stage(folder: Path, table: Table, rows: pl.DataFrame) -> list[Staged]:
@@ -86,6 +102,30 @@ def stage(folder: Path, table: Table, rows: pl.DataFrame) -> list[Staged]:
         return [_written(folder, table, *one) for one in parts]
     with ThreadPoolExecutor() as threads:
         return list(threads.map(lambda one: _written(folder, table, *one), parts))
+
+
+def merged(folder: Path, staged: Sequence[Staged], of: int) -> list[Staged]:
+    """Staged files under names that say they hold the rows of files with that `identity`."""
+    named = []
+    for place, one in enumerate(staged):
+        where, _, name = one.path.rpartition("/")
+        carried = of if place == 0 else 0
+        path = f"{where}/{_SUM}{carried:016x}-{name}".lstrip("/")
+        (folder / one.path).rename(folder / path)
+        named.append(dataclasses.replace(one, path=path))
+    return named
+
+
+def writer(table: Table) -> WriterProperties:
+    """How Delta's own writer writes the table's files."""
+    bloom = ColumnProperties(
+        bloom_filter_properties=BloomFilterProperties(set_bloom_filter_enabled=True, fpp=0.01)
+    )
+    return WriterProperties(
+        compression="ZSTD",
+        compression_level=1,
+        column_properties=dict.fromkeys(table.bloom, bloom),
+    )
 
 
 def _partitions(
@@ -131,6 +171,8 @@ def _written(
         write_statistics=[name for name in rows.columns if name not in _WIDE],
         row_group_size=512 * 1024,
         store_schema=False,
+        bloom_filter_options={key: {"ndv": max(rows.height // 8, 64)} for key in table.bloom}
+        or None,
     )
     stats = msgspec.json.encode(_stats(pq.read_metadata(file))).decode()
     return Staged(path, file.stat().st_size, values, stats, rows.height)

@@ -14,24 +14,23 @@ from typing import Any, TypeVar
 
 import polars as pl
 from deltalake import (
-    BloomFilterProperties,
-    ColumnProperties,
     CommitProperties,
     DeltaTable,
     Transaction,
-    WriterProperties,
     write_deltalake,
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from lake import frames
+from lake import frames, tombstones
 from lake.errors import ConflictError, LakeVersionError, UserError
 from lake.frames import Rows
 from lake.lock import locked
 from lake.schemas import FORMAT, TABLES, Table
-from lake.stage import Staged, stage
+from lake.stage import Staged, stage, writer
+from lake.tombstones import Pending
 
 FORMAT_KEY = "rootlake.format"
+LOGS_KEY = "delta.enableExpiredLogCleanup"  # old versions go when nothing cites them: `maintain`
 _ATTEMPTS = 20
 _T = TypeVar("_T")
 
@@ -93,7 +92,7 @@ class Lake:
                 table.schema,
                 mode="ignore",
                 partition_by=list(table.partition_by),
-                configuration={FORMAT_KEY: str(FORMAT)},
+                configuration={FORMAT_KEY: str(FORMAT), LOGS_KEY: "false"},
                 storage_options=self.storage_options,
                 raise_if_key_not_exists=False,
             )
@@ -207,7 +206,10 @@ class Lake:
         """
         table = table_of(name)
         frame = frames.fit(table, rows, ordered=ordered)
-        staged = None if self.folder is None else stage(self.folder / name, table, frame)
+        staged = None
+        if self.folder is not None:
+            files = stage(self.folder / name, table, frame)
+            staged = Pending(self.folder / name, table, files)
 
         def commit(opened: DeltaTable) -> bool:
             if transactions and _landed(opened, transactions):
@@ -220,12 +222,14 @@ class Lake:
                         " this one began; nothing was written, run it again."
                     )
             if staged is None:
-                self._write(name, opened, frame, transactions, mode="append")
+                hit = tombstones.of(opened).hit(frame)
+                marks = {**(transactions or {}), **tombstones.marks(opened, int(hit.sum()))}
+                self._write(name, opened, frame.filter(~hit), marks, mode="append")
             else:
                 self._add(name, opened, staged, transactions)
             return True
 
-        return self._retry(name, commit)
+        return self.retry(name, commit)
 
     @property
     def folder(self) -> Path | None:
@@ -234,26 +238,30 @@ class Lake:
 
     def commit(self, name: str, staged: Sequence[Staged], transactions: Transactions) -> bool:
         """Add staged files in one commit; False, and nothing added, if they landed before."""
+        assert self.folder
+        pending = Pending(self.folder / name, table_of(name), list(staged))
 
         def commit(opened: DeltaTable) -> bool:
             if _landed(opened, transactions):
                 return False
-            self._add(name, opened, staged, transactions)
+            self._add(name, opened, pending, transactions)
             return True
 
-        return self._retry(name, commit)
+        return self.retry(name, commit)
 
     def _add(
         self,
         name: str,
         opened: DeltaTable,
-        staged: Sequence[Staged],
+        staged: Pending,
         transactions: Transactions | None,
     ) -> None:
         """Commit files that lie there already, through the handle that was looked at."""
-        marks = [Transaction(app, version) for app, version in (transactions or {}).items()]
+        staged.strip(tombstones.of(opened))
+        known = {**(transactions or {}), **tombstones.marks(opened, staged.gone)}
+        marks = [Transaction(app, version) for app, version in known.items()]
         opened.create_write_transaction(
-            [one.action() for one in staged],
+            [one.action() for one in staged.files],
             mode="append",
             schema=opened.schema(),
             partition_by=list(table_of(name).partition_by),
@@ -273,13 +281,13 @@ class Lake:
         SchemaError.
         """
         frame = frames.fit(table_of(name), rows)
-        _check_inside(name, partition, frame)
+        frames.check_inside(name, partition, frame)
         where = _where(partition)
 
         def commit(opened: DeltaTable) -> None:
             self._write(name, opened, frame, transactions, mode="overwrite", predicate=where)
 
-        self._retry(name, commit)
+        self.retry(name, commit)
 
     def replace_day(
         self, name: str, day: date, rows: Rows, transactions: Transactions | None = None
@@ -303,27 +311,36 @@ class Lake:
             self._write(name, opened, after, None, mode="overwrite")
             return True
 
-        return self._retry(name, commit)
+        return self.retry(name, commit)
 
     def rewrite(
-        self, name: str, partition: Partition, change: Callable[[pl.DataFrame], pl.DataFrame]
+        self,
+        name: str,
+        partition: Partition,
+        change: Callable[[pl.DataFrame], pl.DataFrame],
+        *,
+        force: bool = False,
     ) -> bool:
-        """Rewrite one partition by a pure function of its rows, in one commit; False, and no
-        commit, when it changes nothing. Run again when another writer came in between."""
-        table, where = table_of(name), _where(partition)
-        inside = pl.all_horizontal(pl.col(key) == value for key, value in partition.items())
+        """Rewrite one partition (none: the table) by a pure function of its rows, in one commit.
+
+        False, and no commit, when it changes nothing, unless by `force`. Run again when another
+        writer came in between.
+        """
+        table, where = table_of(name), _where(partition) or None
+        inside = pl.all_horizontal(
+            pl.lit(value=True), *(pl.col(key) == value for key, value in partition.items())
+        )
 
         def commit(opened: DeltaTable) -> bool:
             rows = pl.scan_delta(opened).select(table.schema.names).filter(inside).collect()
             before = frames.fit(table, rows)
             after = frames.fit(table, change(before))
-            if after.equals(before):
+            if after.equals(before) and not force:
                 return False
-            _check_inside(name, partition, after)
             self._write(name, opened, after, None, 0, mode="overwrite", predicate=where)
             return True
 
-        return self._retry(name, commit)
+        return self.retry(name, commit)
 
     def _write(
         self,
@@ -340,14 +357,16 @@ class Lake:
         write_deltalake(
             opened,
             frames.plain(frame).to_arrow(),
-            writer_properties=_writer(table_of(name)),
+            writer_properties=writer(table_of(name)),
             commit_properties=CommitProperties(
                 max_commit_retries=retries, app_transactions=marks or None
             ),
             **how,
         )
 
-    def _retry(self, name: str, commit: Callable[[DeltaTable], _T]) -> _T:
+    def retry(self, name: str, commit: Callable[[DeltaTable], _T]) -> _T:
+        """What `commit` gives of the table as it is now, again as long as other writers are faster;
+        ConflictError when they kept being."""
         for _ in range(_ATTEMPTS):
             try:
                 return commit(self.open(name))
@@ -369,25 +388,6 @@ def table_of(name: str) -> Table:
 def _landed(opened: DeltaTable, transactions: Transactions) -> bool:
     found = {app: opened.transaction_version(app) for app in transactions}
     return all(have is not None and have >= transactions[app] for app, have in found.items())
-
-
-def _check_inside(name: str, partition: Partition, frame: pl.DataFrame) -> None:
-    inside = pl.all_horizontal(pl.col(key) == value for key, value in partition.items())
-    strays = frame.filter(~inside.fill_null(value=False)).height
-    if strays:
-        where = ", ".join(f"{key}={value}" for key, value in partition.items())
-        raise UserError(f"{strays} rows lie outside the partition {where} of {name}; not written.")
-
-
-def _writer(table: Table) -> WriterProperties:
-    bloom = ColumnProperties(
-        bloom_filter_properties=BloomFilterProperties(set_bloom_filter_enabled=True, fpp=0.01)
-    )
-    return WriterProperties(
-        compression="ZSTD",
-        compression_level=1,
-        column_properties=dict.fromkeys(table.bloom, bloom),
-    )
 
 
 def _where(partition: Partition) -> str:

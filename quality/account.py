@@ -5,12 +5,16 @@ from __future__ import annotations
 import polars as pl
 
 from lake import Lake
+from lake.maintain import expired
+from lake.purge import erased
 from quality.stages import STAGES
 
 COLUMNS = (
     "table",
     "delivered",
     "refused",
+    "expired",
+    "erased",
     "raw",
     "clean",
     "merged",
@@ -23,8 +27,9 @@ COLUMNS = (
 def account(lake: Lake) -> pl.DataFrame:
     """One row per clean table.
 
-    delivered = refused at ingest + raw, and raw = clean + merged + joined + quarantined, or
-    `balanced` is false (as it is between an ingest and the next repair).
+    delivered = refused at ingest + expired + erased + raw, and raw = clean + merged + joined +
+    quarantined (rows that have expired counted on both sides), or `balanced` is false (as it is
+    between an ingest and the next repair).
     """
     score = _counting(lake.read("scorecard")).group_by("table_name", "check_name")
     counted = {
@@ -38,6 +43,8 @@ def account(lake: Lake) -> pl.DataFrame:
             "table": stage.clean,
             "delivered": counted.get((stage.raw, "received"), 0),
             "refused": quarantine.get(stage.raw, 0),
+            "expired": expired(lake, stage.raw),
+            "erased": erased(lake, stage.raw),
             "raw": _count(lake, stage.raw),
             "clean": _count(lake, stage.clean),
             "merged": counted.get((stage.clean, "duplicates_merged"), 0),
@@ -45,8 +52,10 @@ def account(lake: Lake) -> pl.DataFrame:
             "quarantined": quarantine.get(stage.clean, 0),
         }
         parts = line["clean"] + line["merged"] + line["joined"] + line["quarantined"]
-        whole = line["delivered"] == line["refused"] + line["raw"]
-        rows.append({**line, "balanced": whole and line["raw"] == parts})
+        gone = line["expired"] + line["erased"]
+        whole = line["delivered"] == line["refused"] + gone + line["raw"]
+        made = line["raw"] + line["expired"] == parts + expired(lake, stage.clean)
+        rows.append({**line, "balanced": whole and made})
     return pl.DataFrame(rows, schema_overrides={"table": pl.String}).select(COLUMNS)
 
 

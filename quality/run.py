@@ -16,6 +16,8 @@ from typing import Any
 import polars as pl
 
 from lake import UNPLACED, Lake
+from lake.maintain import kept_from
+from lake.stage import identity
 from quality import expectations, lookups, moves, suppressions, versions, write
 from quality.expectations import Expectation, Refusal
 from quality.moves import Pair
@@ -103,8 +105,7 @@ def stamps(
     """
     days = sorted(days)
     files = {
-        day: [file.rsplit("/", 1)[-1] for file in lake.files(stage.raw, {"date": day})]
-        for day in {*_around(days), UNPLACED}
+        day: identity(lake.files(stage.raw, {"date": day})) for day in {*_around(days), UNPLACED}
     }
     pairs = {day: moves.pairs_of([day]) for day in days}
     apps = {pair: moves.app(stage.clean, pair) for found in pairs.values() for pair in found}
@@ -112,7 +113,7 @@ def stamps(
     undone = suppressions.of(lake)
     found = {}
     for day in days:
-        parts = [*(file for other in _around([day]) for file in files[other]), *files[UNPLACED]]
+        parts = [str(files[other]) for other in (*_around([day]), UNPLACED)]
         off = (undone.on(other) & stage.versions.keys() for other in (*_around([day]), UNPLACED))
         parts += [repr(sorted(names)) for names in off]
         known = [(pair, (fresh or {}).get(pair, max(held[apps[pair]], 0))) for pair in pairs[day]]
@@ -135,6 +136,7 @@ def _dirty(
     if UNPLACED in raw:
         rows = lake.scan(stage.raw).filter(pl.col("date") == UNPLACED).collect()
         every |= set(stage.days(rows).drop_nulls().to_list())
+    every = {day for day in every if day == UNPLACED or day >= _settled_from(lake, stage)}
     if every != {UNPLACED}:
         every -= {UNPLACED}  # else there are but rows without a day: they go to quarantine
     asked = sorted(every if days is None else every & set(days))
@@ -147,6 +149,14 @@ def _dirty(
     if rules is not None:
         dirty |= set(versions.behind(lake, stage, asked, rules))
     return dirty
+
+
+def _settled_from(lake: Lake, stage: Stage) -> date:
+    """The first day that can be made again: those before it have raw rows that expired, or a
+    neighbour whose raw rows did, or are no longer wanted."""
+    raw = kept_from(lake, stage.raw)
+    after = raw + DAY if raw > date.min else raw
+    return max(after, *(kept_from(lake, table) for table in (stage.clean, *stage.derived)))
 
 
 def _sizes(lake: Lake, stage: Stage) -> dict[date, int]:
@@ -179,6 +189,7 @@ def _settled(lake: Lake, stage: Stage, chunk: set[date]) -> tuple[set[date], Out
         days = None if unplaced else {*seen, *far}
         old = moves.recorded(lake, stage.clean, days)
         more = moves.disputed(outcome.moves, old, seen, chunk)
+        more = {day for day in more if day >= _settled_from(lake, stage)}
         if not more:
             return chunk, outcome
         chunk = chunk | more

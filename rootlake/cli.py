@@ -19,6 +19,7 @@ COMMANDS = (
     "ingest",
     "repair",
     "quality",
+    "maintain",
     "status",
     "detect",
     "diagnose",

@@ -116,6 +116,13 @@ class Expected(_Section):
         return self
 
 
+class Maintain(_Section):
+    """How `maintain` keeps the tables."""
+
+    hours: int = Field(default=168, ge=1, description="age at which files nobody needs are deleted")
+    log_days: int = Field(default=30, ge=1, description="of a table's history that can be read")
+
+
 _CLEAN = ("spans", "errors", "logs", "samples")
 
 
@@ -127,9 +134,26 @@ class Config(_Section):
     run: Run = Run()
     quality: Quality = Quality()
     expectations: tuple[Expected, ...] = ()
+    maintain: Maintain = Maintain()
+    retention: dict[str, int] = Field(
+        default_factory=dict, description="days of rows a table keeps; others keep all"
+    )
     storage_options: dict[str, str] = Field(default_factory=dict)
     workspace: Workspace = Workspace()
     model: Model = Model()
+
+    @field_validator("retention")
+    @classmethod
+    def _expires(cls, value: dict[str, int]) -> dict[str, int]:
+        from lake.schemas import TABLES
+
+        can = [n for n, t in TABLES.items() if "date" in t.partition_by and n != "scorecard"]
+        for name, days in value.items():
+            if name not in can:
+                raise ValueError(f"{name!r} does not expire; there are {', '.join(can)}")
+            if days < 1:
+                raise ValueError(f"{name!r} keeps 1 day or more")
+        return value
 
     def expected(self) -> list[Expectation]:
         """The user's expectations, as `quality` takes them."""

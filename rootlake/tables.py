@@ -144,7 +144,7 @@ def _account(console: Console, lines: Sequence[Mapping[str, Any]]) -> None:
     if not lines:
         return
     console.print(
-        "\n[bold]account[/bold]  [dim]delivered = raw + refused;"
+        "\n[bold]account[/bold]  [dim]delivered = raw + refused + expired + erased;"
         " raw = clean + merged + joined + quarantined[/dim]"
     )
     table = _table()
@@ -163,6 +163,42 @@ def _account(console: Console, lines: Sequence[Mapping[str, Any]]) -> None:
             )
         )
     console.print(table)
+
+
+def maintained(console: Console, done: Sequence[Mapping[str, Any]], *, dry: bool) -> None:
+    """What `maintain` did, or would do."""
+    if not done:
+        console.print("nothing to do")
+        return
+    body = [
+        [
+            one["step"],
+            one["table"],
+            one["about"],
+            f"{one['rows']:,}" if one["rows"] else "",
+            one["files"] or "",
+            _size(one["bytes"]) if one["bytes"] else "",
+        ]
+        for one in done
+    ]
+    rows(console, ["", "table", "", "rows", "files", "size"], body)
+    files, size = (sum(one[key] for one in done) for key in ("files", "bytes"))
+    verb = "would be" if dry else "were"
+    console.print(f"{len(done)} steps; {files:,} files of {_size(size)} {verb} concerned")
+
+
+def erased(console: Console, found: Mapping[str, Any]) -> None:
+    """What `maintain --erase` removed, and whether anything is left."""
+    verb = "would be" if found["dry_run"] else "were"
+    counts = [[name, f"{count:,}"] for name, count in found["rows"].items() if count]
+    if counts:
+        rows(console, ["table", "rows"], counts)
+    total = sum(found["rows"].values())
+    console.print(f"{total:,} rows {verb} erased; {found['files']:,} old files {verb} removed")
+    for text in found["notes"]:
+        console.print(escape(text), style="dim")
+    for place in found["left"]:
+        console.print(f"[red]still in[/red] {escape(place)}")
 
 
 def answered(console: Console, answer: Mapping[str, Any]) -> None:
