@@ -107,7 +107,7 @@ def test_compacted_spans_have_a_bloom_filter_on_the_trace(lake: Lake) -> None:
         [str(newest)],
     )
     assert all(length and length > 0 for (length,) in found.fetchall())
-    assert not missing(lake)
+    assert missing(lake).is_empty()
     assert len(placed(lake.open("spans"))) == 3
 
 
