@@ -164,6 +164,7 @@ def worker(*words: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     process.stdout.readline()
+    process.stdout.close()
     return process
 
 
@@ -263,7 +264,7 @@ def work(what: str, root: Path) -> int:
     except UserError as error:
         if what not in {"redo", "erase", "undo run"}:
             raise
-        print(error, file=sys.stderr) if "is not undone" not in str(error) else None
+        sys.stderr.write(f"{error}\n")
         repair(lake)
         return 1
     return 0
