@@ -50,6 +50,8 @@ _CODES = {  # of samples, which lie in time order: half the bytes in less time
     "value": "BYTE_STREAM_SPLIT",
 }
 _ROWS = 1_000_000  # of one file, at most; files are written side by side
+_GROUPS = {"raw_spans": 16 * 1024}  # rows of a row group: repair reads a file by ranges of traces
+_GROUP = 512 * 1024
 _LONG = 256  # characters: longer texts get no statistics
 
 
@@ -129,7 +131,7 @@ def _written(
         use_dictionary=[name for name in rows.columns if name in _REPEATED],
         column_encoding={name: how for name, how in codes.items() if name in rows.columns},
         write_statistics=[name for name in rows.columns if name not in _WIDE],
-        row_group_size=512 * 1024,
+        row_group_size=_GROUPS.get(table.name, _GROUP),
         store_schema=False,
     )
     stats = msgspec.json.encode(_stats(pq.read_metadata(file))).decode()
