@@ -17,7 +17,7 @@ _KIND = r'"key":\s*"span\.kind"[^}]*?"value":\s*"(\w+)"'
 _ERROR = r'"key":\s*"error"[^}]*?"value":\s*"?(true|false)'
 _CODE = r'"key":\s*"otel\.status_code"[^}]*?"value":\s*"(\w+)"'
 _TID = r'"key":\s*"_dd\.p\.tid"[^}]*?"value":\s*"([0-9a-f]{16})"'
-_KINDS = ["server", "client", "producer", "consumer", "internal"]
+KINDS = ["server", "client", "producer", "consumer", "internal"]
 
 
 def narrow(raw: pl.DataFrame) -> pl.DataFrame:
@@ -35,7 +35,7 @@ def narrow(raw: pl.DataFrame) -> pl.DataFrame:
         _whole("span_id", 16),
         _whole("parent_span_id", 16),
         *(pl.col(name) for name in ("service", "operation", "host")),
-        pl.when(kind.is_in(_KINDS)).then(kind).alias("kind"),
+        pl.when(kind.is_in(KINDS)).then(kind).alias("kind"),
         _status(text).alias("status"),
         "start",
         "start_unit",
