@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,18 @@ from quality.clock import skew
 from quality.rules.time_unit import plausible
 
 REFUSED = pl.Schema({"date": pl.Date, "reason": pl.String, "raw_row": pl.String})
+
+
+TALLY = pl.Schema(
+    {
+        "date": pl.Date,
+        "service": pl.String,
+        "check_name": pl.String,
+        "rows": pl.Int64,
+        "faults": pl.Int64,
+        "repaired": pl.Int64,
+    }
+)
 
 
 def _no_days() -> pl.Series:
@@ -64,15 +76,27 @@ def dated(rows: pl.DataFrame) -> pl.DataFrame:
 
 def checks(rows: pl.DataFrame) -> pl.DataFrame:
     """Per day, service and rule: rows, how many are faulty still, how many were repaired."""
+    return counted([tally(rows)])
+
+
+def tally(rows: pl.DataFrame) -> pl.DataFrame:
+    """What rows add to the checks: date, service, check_name (null: the rows themselves), rows,
+    faults, repaired."""
     keys = ["date", "service"]
     total = rows.group_by(keys).agg(pl.len().cast(pl.Int64).alias("rows"))
     marks = [_marks(rows, keys, name) for name in ("faults", "repaired")]
-    on = [*keys, "check_name"]
-    both = marks[0].join(marks[1], on=on, how="full", coalesce=True, nulls_equal=True)
-    left, mended = pl.col("faults").fill_null(0), pl.col("repaired").fill_null(0)
-    return both.join(total, on=keys, how="left", nulls_equal=True).select(
-        *on, "rows", faulty=left + mended, repaired=mended
-    )
+    return pl.concat([pl.DataFrame(schema=TALLY), total, *marks], how="diagonal")
+
+
+def counted(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The checks, from what parts of the rows add to them."""
+    on = ["date", "service", "check_name"]
+    whole = pl.concat(parts).group_by(on).agg(pl.col("rows", "faults", "repaired").sum())
+    marks = whole.filter(pl.col("check_name").is_not_null()).drop("rows")
+    total = whole.filter(pl.col("check_name").is_null()).select(*on[:2], "rows")
+    joined = marks.join(total, on=on[:2], how="left", nulls_equal=True)
+    left, mended = pl.col("faults"), pl.col("repaired")
+    return joined.select(*on, "rows", faulty=left + mended, repaired=mended)
 
 
 def _marks(rows: pl.DataFrame, keys: list[str], column: str) -> pl.DataFrame:

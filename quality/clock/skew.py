@@ -53,6 +53,11 @@ def lines(spans: pl.DataFrame) -> list[Line]:
     every = calls.calls(spans)
     gathered = calls.gather(every)
     wrong = hosts.suspects(gathered) if gathered.height else set()
+    return joint(gathered, every, wrong)
+
+
+def joint(gathered: pl.DataFrame, every: pl.DataFrame, wrong: set[str]) -> list[Line]:
+    """The lines of the `wrong` hosts, from gathered bounds and those calls that concern them."""
     if not wrong:
         return []
     return [line for window in _windows(gathered) for line in _lines(window, every, wrong)]

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lake import TABLES
-from quality.frame import KINDS, SAFE_US
 from quality.slices import plan, shred
 
 Numbers = npt.NDArray[Any]
+KINDS = frozenset(("server", "client", "producer", "consumer", "internal"))
+SAFE_US = 9_000_000_000_000_000  # beyond this a time in µs does not fit int64 nanoseconds
 _WIDE = ("attributes", "resource", "events", "links")
 _RAW = TABLES["raw_spans"].schema
 CODES = pa.dictionary(pa.int32(), pa.string())
@@ -26,7 +27,16 @@ CODES = pa.dictionary(pa.int32(), pa.string())
 
 def decoded(one: plan.Slice) -> pa.Table:
     """The slice's rows, in the order they are read."""
-    parts = [_part(rows) for rows in plan.read(one, _RAW.names)] or [_part(_RAW.empty_table())]
+    return _together([_part(rows) for rows in plan.read(one, _RAW.names)])
+
+
+def of(rows: pa.Table) -> pa.Table:
+    """Raw rows that are in memory already."""
+    return _together([_part(rows)])
+
+
+def _together(parts: list[pa.Table]) -> pa.Table:
+    parts = parts or [_part(_RAW.empty_table())]
     maps = shred.concat([part["attributes"].chunk(0) for part in parts])
     place = parts[0].schema.get_field_index("attributes")
     rest = pa.concat_tables([part.remove_column(place) for part in parts])

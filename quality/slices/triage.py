@@ -18,7 +18,6 @@ from quality.rules.time_unit import DAY, FIRST
 from quality.slices.decode import flat
 
 Numbers = npt.NDArray[Any]
-LONG = 1 << 42  # ns: longer spans go the other way, so that times within a span fit their bits
 _DEEP = 6  # 2^6 levels: what is deeper is looked at closely
 _NIBBLE = np.full(256, 255, np.uint8)
 _NIBBLE[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16, dtype=np.uint8)
@@ -28,11 +27,12 @@ _LOW = np.uint64((1 << 28) - 1)
 
 class Triage(NamedTuple):
     """Per row of a slice: whether it is healthy, its trace and span as numbers (0: not canonical),
-    and the place of its parent (-1: none), which is right for healthy rows only. `short` and
-    `padded` tell whether trace ids of 64 bits stand as 16 and as 32 digits."""
+    the lower half of its trace id, and the place of its parent (-1: none), which is right for healthy
+    rows only. `short` and `padded` tell whether trace ids of 64 bits stand as 16 and as 32 digits."""
 
     healthy: Numbers
     trace: Numbers
+    low: Numbers
     span: Numbers
     parent: Numbers
     short: bool
@@ -41,7 +41,7 @@ class Triage(NamedTuple):
 
 def triage(rows: pa.Table) -> Triage:
     """The rows of a decoded slice, judged."""
-    whole, trace, short, padded = _traces(flat(rows, "trace_id"))
+    whole, trace, low, short, padded = _traces(flat(rows, "trace_id"))
     spans, span = _ids(flat(rows, "span_id"), 16)
     links, link = _ids(flat(rows, "parent_span_id"), 16)
     rootless = np.asarray(flat(rows, "parent_span_id").is_valid().to_numpy(zero_copy_only=False))
@@ -57,7 +57,8 @@ def triage(rows: pa.Table) -> Triage:
     healthy[place] = fine
     above = np.full(rows.num_rows, -1, np.int32)
     above[place] = np.where(parent >= 0, place[parent], -1)
-    return Triage(healthy, np.where(whole, trace, 0), np.where(spans, span, 0), above, short, padded)
+    known = [np.where(whole, one, np.uint64(0)) for one in (trace, low)]
+    return Triage(healthy, *known, np.where(spans, span, np.uint64(0)), above, short, padded)
 
 
 def number(high: Numbers, low: Numbers) -> Numbers:
@@ -73,14 +74,20 @@ def numbers(ids: pa.Array, digits: int) -> Numbers:
     return np.where(good, found, np.uint64(0))
 
 
-def _traces(ids: pa.Array) -> tuple[Numbers, Numbers, bool, bool]:
+def halves(ids: pa.Array) -> tuple[Numbers, Numbers]:
+    """The lower halves of canonical trace ids (0: none), and which are no more than that."""
+    good, words = _ids(ids, 32)
+    return words[:, 1], good & (words[:, 0] == 0)
+
+
+def _traces(ids: pa.Array) -> tuple[Numbers, Numbers, Numbers, bool, bool]:
     good, words = _ids(ids, 32)
     half, low = _ids(ids, 16) if not good.all() else (np.zeros(len(ids), bool), words[:, :1])
     high = np.where(good, words[:, 0], np.uint64(0))
     low = np.where(good, words[:, 1], low[:, 0])
     whole = (good | half) & ((high | low) != 0)
     padded = good & (high == 0) & whole
-    return whole, number(high, low), bool((half & whole).any()), bool(padded.any())
+    return whole, number(high, low), low, bool((half & whole).any()), bool(padded.any())
 
 
 def _ids(ids: pa.Array, digits: int) -> tuple[Numbers, Numbers]:
@@ -113,7 +120,7 @@ def _times(rows: pa.Table) -> Numbers:
     known = pc.and_(start.is_valid(), took.is_valid()).to_numpy(zero_copy_only=False)
     at, length = (one.fill_null(0).to_numpy() for one in (start, took))
     seen = flat(rows, "ingested_at").cast(pa.int64()).fill_null(0).to_numpy() * 1000 + DAY
-    fine: Numbers = known & (at >= FIRST) & (at <= seen) & (length >= 0) & (length < LONG)
+    fine: Numbers = known & (at >= FIRST) & (at <= seen) & (length >= 0)
     return fine
 
 
