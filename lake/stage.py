@@ -123,9 +123,7 @@ def _written(
     return place(folder, table, values, arrow)
 
 
-def place(
-    folder: Path, table: Table, values: Mapping[str, str | None], rows: pa.Table
-) -> Staged:
+def place(folder: Path, table: Table, values: Mapping[str, str | None], rows: pa.Table) -> Staged:
     """Write one data file of a partition: its columns without those of `values`, in the table's
     order; dictionaries may stand for text."""
     part = "/".join(

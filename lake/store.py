@@ -288,7 +288,11 @@ class Lake:
         self.replace(name, {"date": day}, rows, transactions)
 
     def swap_day(
-        self, name: str, day: date, staged: Sequence[Staged], transactions: Transactions | None = None
+        self,
+        name: str,
+        day: date,
+        staged: Sequence[Staged],
+        transactions: Transactions | None = None,
     ) -> None:
         """Put staged files in the place of one day of an event table, in one commit.
 

@@ -31,7 +31,9 @@ def working(rows: pa.Table) -> pl.DataFrame:
     start_ns and duration_ns are null where the raw number cannot be nanoseconds; `start` and
     `duration` stay as received. `size` is how much a row says, for choosing among copies.
     """
-    frame = pl.DataFrame(pl.from_arrow(rows.select([n for n in (*_READ, "row") if n in rows.schema.names])))
+    frame = pl.DataFrame(
+        pl.from_arrow(rows.select([n for n in (*_READ, "row") if n in rows.schema.names]))
+    )
     if "row" not in frame.columns:
         frame = frame.with_columns(pl.lit(0, pl.Int64).alias("row"))
     return frame.with_columns(pl.col(pl.Categorical).cast(pl.String)).select(

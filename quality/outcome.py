@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from lake import TABLES, empty, fit
+from lake.stage import Staged
 from quality.clock import skew
 from quality.rules.time_unit import plausible
 
@@ -42,6 +47,7 @@ class Outcome:
     merged       `date` of every row merged into another
     joined       `date` of every line joined to another
     texts        log templates: template_id, template
+    staged       instead of rows of the clean table, by day: files of it, written already
     refused      clean rows that an expectation keeps out: date, reason, raw_row
     """
 
@@ -53,7 +59,28 @@ class Outcome:
     merged: pl.Series = field(default_factory=_no_days)
     joined: pl.Series = field(default_factory=_no_days)
     texts: pl.DataFrame | None = None
+    staged: Mapping[date, Sequence[Staged]] | None = None
     refused: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REFUSED))
+
+    def count(self, table: str, day: date) -> int:
+        """How many rows of the clean table there are of a day."""
+        if self.staged is not None and table not in self.tables:
+            return sum(one.rows for one in self.staged.get(day, ()))
+        return self.tables[table].filter(pl.col("date") == day).height
+
+
+def loaded(found: Outcome, table: str, folder: Path) -> Outcome:
+    """The outcome with the rows of its staged files in memory, and the files gone."""
+    parts = [empty(TABLES[table])]
+    for day, files in (found.staged or {}).items():
+        for one in files:
+            file = folder / one.path
+            rows = pl.read_parquet(file, hive_partitioning=False)
+            rows = rows.with_columns(pl.lit(day).alias("date"))
+            parts.append(fit(TABLES[table], rows.select(parts[0].columns), ordered=True))
+            file.unlink()
+    tables = {table: pl.concat(parts), **found.tables}
+    return dataclasses.replace(found, tables=tables, staged=None)
 
 
 def usable(raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

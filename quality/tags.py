@@ -59,7 +59,11 @@ def _pairs(found: Any, text: str = "") -> list[Pair]:
 def tag(found: Any) -> Pair:
     """Key and value of one tag; both null when it is none."""
     known = isinstance(found, dict)
-    return {"key": str(found["key"]), "value": _value(found)} if known else {"key": None, "value": None}
+    return (
+        {"key": str(found["key"]), "value": _value(found)}
+        if known
+        else {"key": None, "value": None}
+    )
 
 
 def _value(tag: dict[str, Any]) -> str | None:

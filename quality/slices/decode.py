@@ -118,7 +118,9 @@ def recoded(column: pa.DictionaryArray, change: Any) -> pa.DictionaryArray:
     """The column with each of its distinct texts changed; None makes it null."""
     changed = [None if text is None else change(text) for text in column.dictionary.to_pylist()]
     distinct = pa.array(changed, pa.string()).dictionary_encode()
-    return pa.DictionaryArray.from_arrays(distinct.indices.take(column.indices), distinct.dictionary)
+    return pa.DictionaryArray.from_arrays(
+        distinct.indices.take(column.indices), distinct.dictionary
+    )
 
 
 def _coalesced(
@@ -139,7 +141,9 @@ def _status(own: pa.DictionaryArray, tags: pa.MapArray) -> pa.DictionaryArray:
     code = recoded(shred.first(tags, "otel.status_code"), str.lower)
     code = recoded(code, lambda text: text if text in {"error", "ok"} else None)
     own = recoded(own, lambda text: None if text == "unset" else text)
-    last = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(own), np.int32)), pa.array(["unset"]))
+    last = pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(len(own), np.int32)), pa.array(["unset"])
+    )
     bad = recoded(code, lambda text: text if text == "error" else None)
     parts = pa.chunked_array([own.cast(CODES), error, bad, code, last], CODES).unify_dictionaries()
     codes = pc.coalesce(*(part.indices for part in parts.chunks))

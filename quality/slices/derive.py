@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from quality import derived
+from quality.rules.parent_cycle import parents
 from quality.slices import decode
 
 Numbers = npt.NDArray[Any]
@@ -52,6 +53,32 @@ def measured(
 
 def _taken(column: pa.DictionaryArray, rows: pa.Array) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(column.indices.take(rows), column.dictionary)
+
+
+def measures(rows: pl.DataFrame) -> tuple[pa.Table, pa.Table]:
+    """What rows (of the working frame, or clean) add to `red` and `edges`."""
+    parent = parents(rows)
+    start, took = (rows[name].fill_null(0).to_numpy() for name in ("start_ns", "duration_ns"))
+    waits = (rows["kind"].fill_null("") != "consumer").to_numpy()
+    client = (rows["kind"].fill_null("") == "client").to_numpy()
+    texts = rows.select(
+        "service", "operation", "kind", *derived.PLACE, failed=pl.col("status") == "error"
+    )
+    arrow = texts.to_arrow(compat_level=pl.CompatLevel.oldest())
+    columns = {
+        name: arrow[name].cast(pa.string()).combine_chunks().dictionary_encode()
+        for name in arrow.column_names
+        if name != "failed"
+    }
+    failed = texts["failed"].fill_null(value=False).to_numpy()
+    return measured(columns, start, took, parent, waits, client, failed)
+
+
+def of(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The derived tables of clean rows."""
+    return {
+        name: make([part]) for (name, make), part in zip(MAKE.items(), measures(rows), strict=True)
+    }
 
 
 def keep(folder: Path, name: str, red: pa.Table, edges: pa.Table) -> None:

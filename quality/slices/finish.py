@@ -58,12 +58,13 @@ def finished(
     table: Path,
     lines: Sequence[skew.Line],
     days: Collection[date],
+    fixed: Collection[date] = (),
 ) -> Finished:
     """Write the rows of some days; healthy rows are moved by their clocks' lines here, the others
-    come from the rules."""
+    come from the rules. Rows received for `fixed` days keep their clocks."""
     rows = decode.load(str(folder / f"rows-{one.number}"))
     healthy = _healthy(rows, folder, one.number)
-    times, moved = _timed(rows, healthy, lines)
+    times, moved = _timed(rows, healthy, lines, fixed)
     _measure(rows, healthy, times, folder, one.number)
     whole = _joined(healthy, times, _mended(folder, one.number))
     staged = [
@@ -86,11 +87,11 @@ def _healthy(rows: pa.Table, folder: Path, number: int) -> Numbers:
 
 def _mended(folder: Path, number: int) -> pl.DataFrame | None:
     files = sorted(folder.glob(f"mended-{number}-*"))
-    return pl.concat([pl.read_ipc(file, memory_map=False) for file in files]) if files else None
+    return pl.concat([pl.read_ipc(file) for file in files]) if files else None
 
 
 def _timed(
-    rows: pa.Table, healthy: Numbers, lines: Sequence[skew.Line]
+    rows: pa.Table, healthy: Numbers, lines: Sequence[skew.Line], fixed: Collection[date]
 ) -> tuple[dict[str, Numbers], pl.DataFrame]:
     """The times of healthy rows, their clocks corrected; and which were moved (host, at)."""
     start, took = (
@@ -102,10 +103,12 @@ def _timed(
         asked = pl.DataFrame(
             {"row": np.arange(len(healthy)), "at": start, "host": _owners(rows, healthy, lines)}
         )
-        found = skew.corrections(list(lines), asked.drop_nulls("host"))
+        day = pl.Series(flat(rows, "date").take(pa.array(healthy)), dtype=pl.Date)
+        asked = asked.filter(~day.is_in(list(fixed))).drop_nulls("host")
+        found = skew.corrections(list(lines), asked)
         place = found["row"].to_numpy()
         offset[place], error[place] = found["by"].to_numpy(), found["doubt"].to_numpy()
-        moved = asked.filter(pl.Series(offset != 0)).select("host", "at")
+        moved = asked.filter(pl.Series(offset != 0)[asked["row"]]).select("host", "at")
     times = dict(zip(_TIMES, (start - offset, took, offset, error), strict=True))
     return times, moved
 
@@ -249,9 +252,12 @@ def _read(column: pa.DictionaryArray, place: pa.Array, name: str) -> pa.Array:
     texts = column.dictionary.take(used).to_pylist()
     if name == "resource":
         return shred.take(shred.of_pairs([tags.pairs(text) for text in texts]), where)
-    return pl.Series(tags.read(texts, name)).to_arrow(
-        compat_level=pl.CompatLevel.oldest()
-    ).cast(kind).take(where)
+    return (
+        pl.Series(tags.read(texts, name))
+        .to_arrow(compat_level=pl.CompatLevel.oldest())
+        .cast(kind)
+        .take(where)
+    )
 
 
 def _marks(name: str, shifted: Numbers, late: Numbers, mended: pl.DataFrame) -> pa.Array:
@@ -279,7 +285,7 @@ def _measure(
     parent = np.where(above >= 0, where[above], -1)
     place = pa.array(healthy)
     texts = {}
-    for name in (*_CODED, "kind"):
+    for name in _CODED:
         column = flat(rows, name)
         texts[name] = pa.DictionaryArray.from_arrays(column.indices.take(place), column.dictionary)
     waits = ~judge.kind_is(rows, "consumer")[healthy]

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from quality import frame
-from quality.rules import id_format
+from quality.clock import skew
+from quality.rules import id_format, kinship
 from quality.slices import decode, plan, triage
 from quality.slices.decode import flat
 
@@ -27,15 +28,16 @@ CALLS = pl.Schema(
 
 class Judged(NamedTuple):
     """What a slice left in the scratch folder: how many rows, and how many of them are suspect;
-    whether 64-bit trace ids stand there as 16 or as 32 digits; first and last time of calls."""
+    whether 64-bit trace ids stand there as 16 or as 32 digits; how many calls between hosts by
+    hour; which operations call which (`rules.kinship`)."""
 
     number: int
     rows: int
     suspects: int
     short: bool
     padded: bool
-    span: tuple[int, int]
-    calls: int
+    hours: pl.DataFrame
+    kin: pl.DataFrame
 
 
 def judged(one: plan.Slice, folder: Path) -> Judged:
@@ -49,11 +51,33 @@ def judged(one: plan.Slice, folder: Path) -> Judged:
     suspects(rows, one.number, ~found.healthy).write_ipc(folder / f"suspects-{one.number}")
     calls = _calls(rows, found)
     calls.write_ipc(folder / f"calls-{one.number}")
-    span = (calls["at"][0], calls["at"][-1]) if calls.height else (0, 0)
     suspect = int((~found.healthy).sum())
-    return Judged(
-        one.number, rows.num_rows, suspect, found.short, found.padded, span, calls.height
-    )
+    counts = (one.number, rows.num_rows, suspect, found.short, found.padded)
+    return Judged(*counts, hours(calls), _kin(rows, found))
+
+
+def hours(calls: pl.DataFrame) -> pl.DataFrame:
+    """How many calls there are by hour: hour (of the clock's own time), calls."""
+    return calls.group_by(pl.col("at") // skew.WINDOW).len("calls").rename({"at": "hour"})
+
+
+def _kin(rows: pa.Table, found: triage.Triage) -> pl.DataFrame:
+    child = np.flatnonzero(found.linked)
+    above = found.parent[child]
+    codes = {}
+    for name in ("service", "operation"):
+        code = flat(rows, name).indices.fill_null(-1).to_numpy()
+        codes |= {name: code[child], f"{name}_above": code[above]}
+    counted = pl.DataFrame(codes).group_by(kinship.EDGE).len("times")
+    names = {
+        name: pl.Series(flat(rows, name).dictionary, dtype=pl.String)
+        for name in ("service", "operation")
+    }
+    known = {
+        name: names[name.removesuffix("_above")].gather(counted[name].set(counted[name] < 0, None))
+        for name in kinship.EDGE
+    }
+    return pl.DataFrame({**known, "times": counted["times"]}, schema_overrides={"times": pl.Int64})
 
 
 def suspects(rows: pa.Table, number: int, which: Numbers) -> pl.DataFrame:
@@ -103,7 +127,9 @@ def _calls(rows: pa.Table, found: triage.Triage) -> pl.DataFrame:
     above = found.parent[child]
     apart = (owner[child] != owner[above]) & (owner[child] >= 0) & (owner[above] >= 0)
     child, above = child[apart], above[apart]
-    start, took = (flat(rows, f"{name}_ns").fill_null(0).to_numpy() for name in ("start", "duration"))
+    start, took = (
+        flat(rows, f"{name}_ns").fill_null(0).to_numpy() for name in ("start", "duration")
+    )
     grain = np.where(start % 1_000_000 == 0, 1_000_000, 1_000)
     doubt = grain[child] + grain[above]
     early = start[child] - start[above]
@@ -115,7 +141,13 @@ def _calls(rows: pa.Table, found: triage.Triage) -> pl.DataFrame:
     caller, callee = (
         pa.DictionaryArray.from_arrays(pa.array(owner[one][order]), names) for one in (above, child)
     )
-    columns = {"place": child[order], "caller": caller, "callee": callee, "at": start[above][order], "low": low}
+    columns = {
+        "place": child[order],
+        "caller": caller,
+        "callee": callee,
+        "at": start[above][order],
+        "low": low,
+    }
     made = pa.table({**columns, "high": (early + doubt)[order]})
     return pl.DataFrame(pl.from_arrow(made)).with_columns(pl.col(pl.Categorical).cast(pl.String))
 
@@ -160,9 +192,11 @@ def pulled(number: int, folder: Path, sought: Mapping[str, Numbers], *, padded: 
     np.save(folder / f"pulled-{number}.npy", places)
     if len(places):
         suspects(rows, number, chosen).write_ipc(folder / f"called-{number}")
-        calls = pl.read_ipc(folder / f"calls-{number}", memory_map=False)
+        calls = pl.read_ipc(folder / f"calls-{number}")
         others = ~_among(calls["place"].to_numpy().astype(np.uint64), places.astype(np.uint64))
-        calls.filter(others).write_ipc(folder / f"calls-{number}")
+        fresh = folder / f"fresh-{number}"
+        calls.filter(others).write_ipc(fresh)
+        fresh.rename(folder / f"calls-{number}")  # the old file may be mapped still
     return len(places)
 
 
@@ -177,9 +211,7 @@ def near(folder: Path, low: int, high: int) -> pl.DataFrame:
     """All calls with low <= at < high."""
     parts = [pl.DataFrame(schema=CALLS)]
     for file in sorted(folder.glob("calls-*")):
-        found = pl.read_ipc(file, memory_map=True)
+        found = pl.read_ipc(file)
         first, last = found["at"].search_sorted([low, high])
         parts.append(found[first:last].select(CALLS.names()))
     return pl.concat(parts)
-
-

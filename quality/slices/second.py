@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from quality import derived, moves, outcome, spans
 from quality.clock import bounds, skew
-from quality.rules.parent_cycle import parents
-from quality.slices import derive
+from quality.rules import kinship
+from quality.slices import derive, judge
 from quality.slices.judge import SHIFT
+from quality.suppressions import Exempt, Suppressed
 
 Numbers = npt.NDArray[Any]
 ROWS = 400_000  # of a batch, about
@@ -43,7 +43,7 @@ def sought(folder: Path, numbers: Sequence[int]) -> dict[str, Numbers]:
 
 
 def _keys(file: Path) -> pl.DataFrame:
-    return pl.read_ipc(file, columns=list(_KEYS), memory_map=False)
+    return pl.read_ipc(file, columns=list(_KEYS))
 
 
 def _dangling(rows: pl.DataFrame) -> pl.Series:
@@ -93,24 +93,31 @@ def divide(folder: Path, numbers: Sequence[int]) -> int:
     for place, (file, held) in enumerate(zip(files, keys, strict=True)):
         mine = pl.Series("batch", batch[low : low + held.height])
         low += held.height
-        rows = pl.read_ipc(file, memory_map=False).drop(*_KEYS)
+        rows = pl.read_ipc(file).drop(*_KEYS)
         rows = rows.with_columns(mine)
         for (number,), part in rows.partition_by("batch", as_dict=True).items():
             part.drop("batch").write_ipc(folder / f"part-{number}-{place}")
     return int(batch.max(initial=-1)) + 1
 
 
-def linked(number: int, folder: Path) -> None:
-    """The rules before clocks over a batch, and what its calls say of clocks."""
-    parts = [pl.read_ipc(file, memory_map=False) for file in folder.glob(f"part-{number}-*")]
+def linked(number: int, folder: Path, off: Suppressed, kin: pl.DataFrame) -> pl.DataFrame:
+    """The rules before clocks over a batch; how many calls it leaves by hour (`judge.hours`)."""
+    parts = [pl.read_ipc(file) for file in folder.glob(f"part-{number}-*")]
     rows = pl.concat(parts)
     about = rows.select("row", "day", *derived.PLACE)
-    found = spans.before_clocks(rows.drop("day", *derived.PLACE))
-    bounds.calls(found.spans).sort("at").write_ipc(folder / f"calls-batch{number}")
+    with kinship.known(kin):
+        found = spans.before_clocks(rows.drop("day", *derived.PLACE), _exempt(about, off))
+    calls = bounds.calls(found.spans).sort("at")
+    calls.write_ipc(folder / f"calls-batch{number}")
     found.spans.write_ipc(folder / f"linked-{number}")
     found.audit.write_ipc(folder / f"audit-{number}")
     found.merged.write_ipc(folder / f"merged-{number}")
     about.write_ipc(folder / f"about-{number}")
+    return judge.hours(calls)
+
+
+def _exempt(about: pl.DataFrame, off: Suppressed) -> Exempt:
+    return off.exempt(about["day"], about["row"])
 
 
 class Timed(NamedTuple):
@@ -125,50 +132,37 @@ class Timed(NamedTuple):
     clocks: pl.DataFrame
 
 
-def timed(number: int, folder: Path, lines: Sequence[skew.Line]) -> Timed:
+def timed(
+    number: int, folder: Path, lines: list[skew.Line], off: Suppressed, kin: pl.DataFrame
+) -> Timed:
     """The rules after clocks over a batch; its rows are left in the folder by slice."""
     before, audit, merged, about = (
-        pl.read_ipc(folder / f"{name}-{number}", memory_map=False)
+        pl.read_ipc(folder / f"{name}-{number}")
         for name in ("linked", "audit", "merged", "about")
     )
-    found = spans.after_clocks(before, list(lines))
+    with kinship.known(kin):
+        found, moved = spans.after_clocks(before, lines, _exempt(about, off))
     gone = pl.concat([merged, found.merged])
     placed = pl.concat([_dated(found.spans), _dated(gone)]).select("row", "row_key", "date")
     placed = placed.join(about.select("row", before="day"), on="row", maintain_order="left")
-    shifted = skew.shift(before, list(lines))
     rows = _dated(found.spans)
     for (slice_,), part in rows.group_by(pl.col("row") // (1 << SHIFT)):
         part.write_ipc(folder / f"mended-{slice_}-{number}")
-    derive.keep(folder, f"batch{number}", *_measured(rows.join(about, on="row", maintain_order="left")))
+    derive.keep(
+        folder,
+        f"batch{number}",
+        *derive.measures(rows.join(about, on="row", maintain_order="left")),
+    )
     return Timed(
         pl.concat([audit, found.audit]).join(placed.select("row", "date"), on="row"),
         moves.moved(placed.rename({"date": "after"})),
         _dated(gone)["date"],
         found.quarantined.select("row", "row_key").join(about.select("row", "day"), on="row"),
         outcome.tally(rows),
-        skew.audit(list(lines), skew.moved(shifted)),
+        skew.audit(lines, moved),
     )
 
 
 def _dated(rows: pl.DataFrame) -> pl.DataFrame:
     day = (pl.col("start_ns") // 1000).cast(pl.Datetime("us", "UTC")).dt.date()
     return rows.with_columns(day.alias("date"))
-
-
-def _measured(rows: pl.DataFrame) -> tuple[pa.Table, pa.Table]:
-    """What a batch adds to `red` and `edges`."""
-    parent = parents(rows)
-    start, took = (rows[name].fill_null(0).to_numpy() for name in ("start_ns", "duration_ns"))
-    waits = (rows["kind"].fill_null("") != "consumer").to_numpy()
-    client = (rows["kind"].fill_null("") == "client").to_numpy()
-    texts = rows.select(
-        "service", "operation", "kind", *derived.PLACE, failed=pl.col("status") == "error"
-    )
-    arrow = texts.to_arrow(compat_level=pl.CompatLevel.oldest())
-    columns = {
-        name: arrow[name].cast(pa.string()).combine_chunks().dictionary_encode()
-        for name in arrow.column_names
-        if name != "failed"
-    }
-    failed = texts["failed"].fill_null(value=False).to_numpy()
-    return derive.measured(columns, start, took, parent, waits, client, failed)

@@ -28,13 +28,15 @@ _LOW = np.uint64((1 << 28) - 1)
 class Triage(NamedTuple):
     """Per row of a slice: whether it is healthy, its trace and span as numbers (0: not canonical),
     the lower half of its trace id, and the place of its parent (-1: none), which is right for healthy
-    rows only. `short` and `padded` tell whether trace ids of 64 bits stand as 16 and as 32 digits."""
+    rows only. `linked`: rows whose links lead to a root. `short` and `padded` tell whether trace ids of
+    64 bits stand as 16 and as 32 digits."""
 
     healthy: Numbers
     trace: Numbers
     low: Numbers
     span: Numbers
     parent: Numbers
+    linked: Numbers
     short: bool
     padded: bool
 
@@ -52,13 +54,17 @@ def triage(rows: pa.Table) -> Triage:
     if (tid := flat(rows, "tid")).null_count < len(tid):
         sound &= ~tid.is_valid().to_numpy(zero_copy_only=False)
     place = np.flatnonzero(whole)
-    fine, parent = _traced(trace[place], span[place], link[place], root[place], sound[place])
+    fine, parent, leads = _traced(trace[place], span[place], link[place], root[place], sound[place])
     healthy = np.zeros(rows.num_rows, bool)
     healthy[place] = fine
+    linked = np.zeros(rows.num_rows, bool)
+    linked[place] = leads
     above = np.full(rows.num_rows, -1, np.int32)
     above[place] = np.where(parent >= 0, place[parent], -1)
     known = [np.where(whole, one, np.uint64(0)) for one in (trace, low)]
-    return Triage(healthy, *known, np.where(spans, span, np.uint64(0)), above, short, padded)
+    return Triage(
+        healthy, *known, np.where(spans, span, np.uint64(0)), above, linked, short, padded
+    )
 
 
 def number(high: Numbers, low: Numbers) -> Numbers:
@@ -126,11 +132,12 @@ def _times(rows: pa.Table) -> Numbers:
 
 def _traced(
     trace: Numbers, span: Numbers, link: Numbers, root: Numbers, sound: Numbers
-) -> tuple[Numbers, Numbers]:
-    """Whether each row's trace is healthy, and the place of its parent (-1: none)."""
+) -> tuple[Numbers, Numbers, Numbers]:
+    """Whether each row's trace is healthy, the place of its parent (-1: none), and whether its
+    links lead to a root."""
     count = len(trace)
     if not count:
-        return np.zeros(0, bool), np.zeros(0, np.int64)
+        return np.zeros(0, bool), np.zeros(0, np.int64), np.zeros(0, bool)
     key, wanted = _key(trace, span), _key(trace, link)
     order = np.argsort(key, kind="stable")
     key, wanted, trace, span, link = (one[order] for one in (key, wanted, trace, span, link))
@@ -149,9 +156,11 @@ def _traced(
     ill = np.logical_or.reduceat(bad, first) | (np.add.reduceat(root.astype(np.int32), first) != 1)
     sizes = np.diff(np.append(first, count))
     healthy, parent = np.empty(count, bool), np.full(count, -1, np.int64)
+    linked = np.empty(count, bool)
+    linked[order] = found & root[far]
     healthy[order] = ~np.repeat(ill, sizes)
     parent[order] = np.where(found, order[at], -1)
-    return healthy, parent
+    return healthy, parent, linked
 
 
 def _key(trace: Numbers, span: Numbers) -> Numbers:
