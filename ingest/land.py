@@ -20,7 +20,7 @@ from ingest.batch import Batch, Piece
 from ingest.known import fresh, unknown
 from ingest.later import Later
 from ingest.mask import mask
-from ingest.workers import Workers
+from lake.workers import Workers
 from lake import FIRST_DAY, TABLES, UNPLACED, Lake, UserError, empty, fit
 from lake.stage import Staged, stage
 

@@ -32,7 +32,8 @@ _WIDE = frozenset(
 )  # texts nobody looks up by their bounds
 _REPEATED = frozenset(
     (
-        *("service", "operation", "kind", "status", "start_unit", "severity", "metric"),
+        *("service", "operation", "kind", "status", "start_unit", "severity", "metric", "weight"),
+        *("faults.list.element", "repaired.list.element", "clock_offset_ns", "clock_error_ns"),
         *(
             "series",
             "ingested_at",
@@ -54,6 +55,12 @@ _CODES = {  # of samples, which lie in time order: half the bytes in less time
 }
 _ROWS = 1_000_000  # of one file, at most; files are written side by side
 _SUM = "sum-"  # how the name of a file begins that was made of others
+_GROUPS = {
+    "raw_spans": 16 * 1024,  # repair reads a file by ranges of traces
+    "spans": 128 * 1024,  # questions are about some minutes
+}  # rows of a row group
+_SPANS = 8  # of a trace in a row group, about: for the size of a bloom filter
+_GROUP = 512 * 1024
 _LONG = 256  # characters: longer texts get no statistics
 
 
@@ -150,32 +157,47 @@ def _partitions(
 def _written(
     folder: Path, table: Table, values: Mapping[str, str | None], rows: pl.DataFrame
 ) -> Staged:
-    place = "/".join(
-        f"{key}={'__HIVE_DEFAULT_PARTITION__' if one is None else one}"
-        for key, one in values.items()
-    )
-    path = f"{place}/part-{uuid.uuid4()}.zstd.parquet".lstrip("/")
-    file = folder / path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    codes = _CODES if table.name.endswith("samples") else {}
     arrow = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
     if any(pa.types.is_nested(one.type) for one in arrow.schema):
         arrow = arrow.cast(pa.schema([one for one in table.schema if one.name not in values]))
+    return place(folder, table, values, arrow)
+
+
+def place(folder: Path, table: Table, values: Mapping[str, str | None], rows: pa.Table) -> Staged:
+    """Write one data file of a partition: its columns without those of `values`, in the table's
+    order; dictionaries may stand for text."""
+    part = "/".join(
+        f"{key}={'__HIVE_DEFAULT_PARTITION__' if one is None else one}"
+        for key, one in values.items()
+    )
+    path = f"{part}/part-{uuid.uuid4()}.zstd.parquet".lstrip("/")
+    file = folder / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    names = rows.schema.names
+    codes = _CODES if table.name.endswith("samples") else {}
+    few = {"ndv": max(rows.num_rows // _SPANS, 64), "fpp": 0.01}
     pq.write_table(
-        arrow,
+        rows,
         file,
         compression="zstd",
         compression_level=1,
-        use_dictionary=[name for name in rows.columns if name in _REPEATED],
-        column_encoding={name: how for name, how in codes.items() if name in rows.columns},
-        write_statistics=[name for name in rows.columns if name not in _WIDE],
-        row_group_size=512 * 1024,
+        use_dictionary=_dictionaries(table, rows),
+        dictionary_pagesize_limit=8 << 20,
+        column_encoding={name: how for name, how in codes.items() if name in names},
+        write_statistics=[name for name in names if name not in _WIDE],
+        row_group_size=_GROUPS.get(table.name, _GROUP),
         store_schema=False,
-        bloom_filter_options={key: {"ndv": max(rows.height // 8, 64)} for key in table.bloom}
-        or None,
+        bloom_filter_options=dict.fromkeys(table.bloom, few) or None,
     )
     stats = msgspec.json.encode(_stats(pq.read_metadata(file))).decode()
-    return Staged(path, file.stat().st_size, values, stats, rows.height)
+    return Staged(path, file.stat().st_size, values, stats, rows.num_rows)
+
+
+def _dictionaries(table: Table, rows: pa.Table) -> list[str]:
+    """The columns that are written as codes: of few distinct values, or coded already."""
+    found = [name for name in rows.schema.names if name in _REPEATED or name in table.bloom]
+    maps = [one.name for one in rows.schema if pa.types.is_map(one.type)]
+    return [*found, *(f"{name}.key_value.{part}" for name in maps for part in ("key", "value"))]
 
 
 def _stats(found: pq.FileMetaData) -> dict[str, Any]:

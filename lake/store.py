@@ -295,6 +295,39 @@ class Lake:
         """Put `rows` in the place of one day of an event table, in one commit."""
         self.replace(name, {"date": day}, rows, transactions)
 
+    def swap_day(
+        self,
+        name: str,
+        day: date,
+        staged: Sequence[Staged],
+        transactions: Transactions | None = None,
+    ) -> None:
+        """Put staged files in the place of one day of an event table, in one commit.
+
+        A reader sees all of the old or all of the new; a writer that came in between is noticed,
+        and the day is planned again.
+        """
+        self._retry(name, lambda opened: self._swap(opened, day, staged, transactions))
+
+    def _swap(
+        self,
+        opened: DeltaTable,
+        day: date,
+        staged: Sequence[Staged],
+        transactions: Transactions | None,
+    ) -> None:
+        marks = [Transaction(app, version) for app, version in (transactions or {}).items()]
+        opened.create_write_transaction(
+            [one.action() for one in staged],
+            mode="overwrite",
+            schema=opened.schema(),
+            partition_by=["date"],
+            partition_filters=[("date", "=", str(day))],
+            commit_properties=CommitProperties(
+                app_transactions=marks or None, max_commit_retries=0
+            ),
+        )
+
     def update(self, name: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> bool:
         """Rewrite a small table by a pure function of its rows, in one commit.
 

@@ -16,8 +16,8 @@ from zlib import crc32
 import polars as pl
 
 from lake import UserError, holds
-from quality import derived
 from quality.outcome import Outcome
+from quality.slices import derive
 from quality.stages import STAGES, Stage
 from quality.write import EXPECTED
 
@@ -75,7 +75,7 @@ def judge(expectation: Expectation, rows: pl.DataFrame) -> pl.Series:
 
 def enforce(stage: Stage, outcome: Outcome, expectations: Sequence[Expectation]) -> Outcome:
     """The outcome without the rows that go to quarantine; they are in its `refused`."""
-    rows, refused = outcome.tables[stage.clean], [outcome.refused]
+    rows, refused = outcome.tables.get(stage.clean, pl.DataFrame()), [outcome.refused]
     for one in expectations:
         if one.table != stage.clean or one.action != "quarantine":
             continue
@@ -87,7 +87,7 @@ def enforce(stage: Stage, outcome: Outcome, expectations: Sequence[Expectation])
         return outcome
     tables = {**outcome.tables, stage.clean: rows}
     if "red" in stage.derived:
-        tables |= {"red": derived.red(rows), "edges": derived.edges(rows)}
+        tables |= derive.of(rows)
     return dataclasses.replace(outcome, tables=tables, refused=pl.concat(refused))
 
 
@@ -105,7 +105,7 @@ def refusals(
     stage: Stage, outcome: Outcome, expectations: Sequence[Expectation], days: Collection[date]
 ) -> list[Refusal]:
     """The days that must not be published."""
-    rows = outcome.tables[stage.clean]
+    rows = outcome.tables.get(stage.clean, pl.DataFrame())
     found = list[Refusal]()
     for one in expectations:
         if one.table != stage.clean or one.action != "fail" or not rows.height:

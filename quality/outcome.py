@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from lake import TABLES, empty, fit
+from lake.stage import Staged
 from quality.clock import skew
 from quality.rules.time_unit import plausible
 
 REFUSED = pl.Schema({"date": pl.Date, "reason": pl.String, "raw_row": pl.String})
+
+
+TALLY = pl.Schema(
+    {
+        "date": pl.Date,
+        "service": pl.String,
+        "check_name": pl.String,
+        "rows": pl.Int64,
+        "faults": pl.Int64,
+        "repaired": pl.Int64,
+    }
+)
 
 
 def _no_days() -> pl.Series:
@@ -30,6 +47,7 @@ class Outcome:
     merged       `date` of every row merged into another
     joined       `date` of every line joined to another
     texts        log templates: template_id, template
+    staged       instead of rows of the clean table, by day: files of it, written already
     refused      clean rows that an expectation keeps out: date, reason, raw_row
     """
 
@@ -41,7 +59,28 @@ class Outcome:
     merged: pl.Series = field(default_factory=_no_days)
     joined: pl.Series = field(default_factory=_no_days)
     texts: pl.DataFrame | None = None
+    staged: Mapping[date, Sequence[Staged]] | None = None
     refused: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REFUSED))
+
+    def count(self, table: str, day: date) -> int:
+        """How many rows of the clean table there are of a day."""
+        if self.staged is not None and table not in self.tables:
+            return sum(one.rows for one in self.staged.get(day, ()))
+        return self.tables[table].filter(pl.col("date") == day).height
+
+
+def loaded(found: Outcome, table: str, folder: Path) -> Outcome:
+    """The outcome with the rows of its staged files in memory, and the files gone."""
+    parts = [empty(TABLES[table])]
+    for day, files in (found.staged or {}).items():
+        for one in files:
+            file = folder / one.path
+            rows = pl.read_parquet(file, hive_partitioning=False)
+            rows = rows.with_columns(pl.lit(day).alias("date"))
+            parts.append(fit(TABLES[table], rows.select(parts[0].columns), ordered=True))
+            file.unlink()
+    tables = {table: pl.concat(parts), **found.tables}
+    return dataclasses.replace(found, tables=tables, staged=None)
 
 
 def usable(raw: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -64,15 +103,27 @@ def dated(rows: pl.DataFrame) -> pl.DataFrame:
 
 def checks(rows: pl.DataFrame) -> pl.DataFrame:
     """Per day, service and rule: rows, how many are faulty still, how many were repaired."""
+    return counted([tally(rows)])
+
+
+def tally(rows: pl.DataFrame) -> pl.DataFrame:
+    """What rows add to the checks: date, service, check_name (null: the rows themselves), rows,
+    faults, repaired."""
     keys = ["date", "service"]
     total = rows.group_by(keys).agg(pl.len().cast(pl.Int64).alias("rows"))
     marks = [_marks(rows, keys, name) for name in ("faults", "repaired")]
-    on = [*keys, "check_name"]
-    both = marks[0].join(marks[1], on=on, how="full", coalesce=True, nulls_equal=True)
-    left, mended = pl.col("faults").fill_null(0), pl.col("repaired").fill_null(0)
-    return both.join(total, on=keys, how="left", nulls_equal=True).select(
-        *on, "rows", faulty=left + mended, repaired=mended
-    )
+    return pl.concat([pl.DataFrame(schema=TALLY), total, *marks], how="diagonal")
+
+
+def counted(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The checks, from what parts of the rows add to them."""
+    on = ["date", "service", "check_name"]
+    whole = pl.concat(parts).group_by(on).agg(pl.col("rows", "faults", "repaired").sum())
+    marks = whole.filter(pl.col("check_name").is_not_null()).drop("rows")
+    total = whole.filter(pl.col("check_name").is_null()).select(*on[:2], "rows")
+    joined = marks.join(total, on=on[:2], how="left", nulls_equal=True)
+    left, mended = pl.col("faults"), pl.col("repaired")
+    return joined.select(*on, "rows", faulty=left + mended, repaired=mended)
 
 
 def _marks(rows: pl.DataFrame, keys: list[str], column: str) -> pl.DataFrame:

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -21,10 +22,11 @@ from lake.stage import identity
 from quality import expectations, lookups, moves, suppressions, versions, write
 from quality.expectations import Expectation, Refusal
 from quality.moves import Pair
-from quality.outcome import Outcome
+from quality.outcome import Outcome, loaded
 from quality.stages import STAGES, Stage
 
 DAY = timedelta(days=1)
+Say = Callable[[str], None]
 ROWS = 6_000_000  # raw rows computed at once, unless a single day has more
 
 
@@ -78,7 +80,9 @@ def repair(
             chunk = {min(todo)} if alone else _chunk(sorted(todo), sizes)
             if progress:
                 progress(f"{stage.clean} {min(chunk)} … {max(chunk)}")
-            made, outcome = _settled(lake, stage, chunk)
+            made, outcome = _settled(lake, stage, chunk, progress or _quiet)
+            if outcome.staged is not None and any(one.table == stage.clean for one in expected):
+                outcome = loaded(outcome, stage.clean, Path(lake.root) / stage.clean)
             outcome = expectations.enforce(stage, outcome, expected)
             refused = expectations.refusals(stage, outcome, expected, made)
             if refused and len(chunk) > 1:
@@ -94,6 +98,10 @@ def repair(
     if texts:
         lookups.update_templates(lake, pl.concat(texts))
     return summary
+
+
+def _quiet(_text: str) -> None:
+    """No one listens."""
 
 
 def stamps(
@@ -178,13 +186,12 @@ def _around(days: Iterable[date]) -> list[date]:
     return sorted({other for day in days for other in (day - DAY, day, day + DAY)})
 
 
-def _settled(lake: Lake, stage: Stage, chunk: set[date]) -> tuple[set[date], Outcome]:
+def _settled(lake: Lake, stage: Stage, chunk: set[date], say: Say) -> tuple[set[date], Outcome]:
     """The outcome for the days of a chunk, and for others that share moved rows with them."""
+    unplaced = UNPLACED in lake.days(stage.raw)
     while True:
         seen = _around(chunk)
-        raw = lake.scan(stage.raw).filter(pl.col("date").is_in([*seen, UNPLACED])).collect()
-        outcome = stage.work(lake, raw.sort("batch", "arrival"), seen)
-        unplaced = bool((raw["date"] == UNPLACED).any())
+        outcome = stage.work(lake, seen, chunk, say)
         far = outcome.moves["after"].unique().to_list()
         days = None if unplaced else {*seen, *far}
         old = moves.recorded(lake, stage.clean, days)
@@ -192,7 +199,15 @@ def _settled(lake: Lake, stage: Stage, chunk: set[date]) -> tuple[set[date], Out
         more = {day for day in more if day >= _settled_from(lake, stage)}
         if not more:
             return chunk, outcome
+        discard(lake, stage.clean, outcome)
         chunk = chunk | more
+
+
+def discard(lake: Lake, table: str, outcome: Outcome) -> None:
+    """Take back files that were written for a commit that will not be."""
+    for files in (outcome.staged or {}).values():
+        for one in files:
+            (Path(lake.root) / table / one.path).unlink(missing_ok=True)
 
 
 def _commit(
@@ -214,13 +229,17 @@ def _commit(
         write.audit(run, stage, day, audit, version, fresh)
         if day != UNPLACED:
             write.scores(run, stage, day, outcome)
-    for table, rows in outcome.tables.items():
+    for table in (stage.clean, *stage.derived):
         for day in sorted(days):
-            mine = rows.filter(pl.col("date") == day)
             stamp = {write.app(day): marks[day], versions.app(day): made_by}
-            run.lake.replace_day(table, day, mine, stamp)
-            if table == stage.clean:
-                summary.rows[table] = summary.rows.get(table, 0) + mine.height
+            if table in outcome.tables:
+                mine = outcome.tables[table].filter(pl.col("date") == day)
+                run.lake.replace_day(table, day, mine, stamp)
+            elif outcome.staged is not None:
+                run.lake.swap_day(table, day, outcome.staged[day], stamp)
+    for day in sorted(days):
+        have = outcome.count(stage.clean, day)
+        summary.rows[stage.clean] = summary.rows.get(stage.clean, 0) + have
     counted = outcome.audit.filter(pl.col("date").is_in(list(days)))
     for rule, count in counted.group_by("rule").agg(pl.col("row_count").sum()).rows():
         summary.rules[rule] = summary.rules.get(rule, 0) + count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -81,20 +81,54 @@ class Repaired(NamedTuple):
     clock_audit: pl.DataFrame
 
 
+class Changed(NamedTuple):
+    """What some of the rules made of a frame; as in `Repaired`."""
+
+    spans: pl.DataFrame
+    quarantined: pl.DataFrame
+    merged: pl.DataFrame
+    audit: pl.DataFrame
+
+
+_CLOCKS = [name for name, _ in RULES].index(skew.NAME)
+
+
 def repair(spans: pl.DataFrame, exempt: Exempt = NOTHING) -> Repaired:
     """All rules over one frame of spans; the order of its rows does not matter. `exempt` rows are
     left alone by the rules that are undone for them; what has no usable time leaves all the same.
     """
-    spans = spans.sort("row_key")
-    audits, merged, quarantined = list[pl.DataFrame](), [spans.clear()], [spans.clear()]
-    clocks: list[skew.Line] = []
-    moved = skew.moved(spans.clear())
-    for name, rule in RULES:
-        if name == skew.NAME:
-            clocks = [line for line in skew.lines(spans) if name not in exempt.on(line.start)]
-            spans = exempt.apply(name, partial(skew.shift, found=clocks), spans)
-            moved = skew.moved(spans)
-            continue
+    linked = before_clocks(spans, exempt)
+    clocks = [line for line in skew.lines(linked.spans) if skew.NAME not in exempt.on(line.start)]
+    timed, moved = after_clocks(linked.spans, clocks, exempt)
+    return Repaired(
+        timed.spans,
+        timed.quarantined,
+        pl.concat([linked.merged, timed.merged]),
+        pl.concat([linked.audit, timed.audit]),
+        clocks,
+        skew.audit(clocks, moved),
+    )
+
+
+def before_clocks(spans: pl.DataFrame, exempt: Exempt = NOTHING) -> Changed:
+    """The rules that need no clock. They look no further than a row's trace and what its links
+    name, so rows may be divided by that; the order of the rows does not matter."""
+    return _applied(spans.sort("row_key"), RULES[:_CLOCKS], exempt)
+
+
+def after_clocks(
+    spans: pl.DataFrame, clocks: list[skew.Line], exempt: Exempt = NOTHING
+) -> tuple[Changed, pl.DataFrame]:
+    """The rows with their clocks corrected, then the rules that compare times; and the rows that
+    the clocks moved (`skew.moved`)."""
+    shifted = exempt.apply(skew.NAME, partial(skew.shift, found=clocks), spans)
+    return _applied(shifted, RULES[_CLOCKS + 1 :], exempt), skew.moved(shifted)
+
+
+def _applied(spans: pl.DataFrame, rules: Sequence[tuple[str, Rule]], exempt: Exempt) -> Changed:
+    audits = [pl.DataFrame(schema=audit.SCHEMA)]
+    merged, quarantined = [spans.clear()], [spans.clear()]
+    for name, rule in rules:
         after = exempt.apply(name, rule, spans)
         if name == time_implausible.NAME:
             after = after.filter(plausible(pl.col("start_ns")).fill_null(value=False))
@@ -108,11 +142,4 @@ def repair(spans: pl.DataFrame, exempt: Exempt = NOTHING) -> Repaired:
             audits.append(audit.merged(name, gone))
         audits.append(audit.values(name, spans, after, WATCHED, CONFIDENCE.get(name, 1.0)))
         spans = after
-    return Repaired(
-        spans,
-        pl.concat(quarantined),
-        pl.concat(merged),
-        pl.concat(audits),
-        clocks,
-        skew.audit(clocks, moved),
-    )
+    return Changed(spans, pl.concat(quarantined), pl.concat(merged), pl.concat(audits))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 
 import polars as pl
 
-from lake import TABLES, Lake
+from lake import TABLES, UNPLACED, Lake
 from quality import (
-    derived,
     errors,
     frame,
     logs,
@@ -25,43 +24,39 @@ from quality.clock import skew
 from quality.outcome import Outcome
 from quality.rules import error_clock, sample_order, time_unit
 from quality.rules.time_unit import plausible
+from quality.slices import drive
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Stage:
     """raw → clean (and derived), with the versions of its rules.
 
+    `work` makes some days of the raw rows of the days it sees, and of those without one.
     `days` tells, from rows without a day of their own, to which days they may belong.
     """
 
     raw: str
     clean: str
     versions: Mapping[str, int]
-    work: Callable[[Lake, pl.DataFrame, list[date]], Outcome]
+    work: Callable[[Lake, Collection[date], Collection[date], Say], Outcome]
     days: Callable[[pl.DataFrame], pl.Series]
     derived: tuple[str, ...] = ()
 
 
-def _spans(lake: Lake, raw: pl.DataFrame, _days: list[date]) -> Outcome:
-    found = spans.repair(frame.narrow(raw), suppressions.of(lake).exempt(raw["date"]))
-    clean = frame.widen(found.spans, raw)
-    placed = pl.concat(
-        one.select("row", "row_key", _day_of("start_ns")) for one in (found.spans, found.merged)
-    )
-    placed = placed.with_columns(raw["date"].gather(placed["row"]).alias("before"))
-    shifts = moves.moved(placed.rename({"date": "after"}))
-    values = found.audit.join(placed.select("row", "date"), on="row", how="inner")
-    return Outcome(
-        {"spans": clean, "red": derived.red(clean), "edges": derived.edges(clean)},
-        _audits(values, found.clock_audit, moves.audit(shifts)),
-        outcome.checks(clean),
-        shifts,
-        outcome.whole(raw, found.quarantined["row"], "no usable time (time_implausible)"),
-        merged=found.merged.select(_day_of("start_ns"))["date"],
-    )
+def _spans(lake: Lake, seen: Collection[date], days: Collection[date], say: Say) -> Outcome:
+    return drive.repaired(lake, seen, days, suppressions.of(lake), say)
 
 
-def _errors(lake: Lake, raw: pl.DataFrame, _days: list[date]) -> Outcome:
+def raw_rows(lake: Lake, table: str, days: Collection[date]) -> pl.DataFrame:
+    """The raw rows of some days, and those without one, in the order they came."""
+    rows = lake.scan(table).filter(pl.col("date").is_in([*days, UNPLACED])).collect()
+    return rows.sort("batch", "arrival")
+
+
+def _errors(lake: Lake, seen: Collection[date], _days: Collection[date], _say: Say) -> Outcome:
+    raw = raw_rows(lake, "raw_errors", seen)
     found = errors.repair(raw, suppressions.of(lake).exempt(raw["date"]))
     rows, merged = outcome.dated(found.errors), outcome.dated(found.merged)
     both = pl.concat(one.select("row", "row_key", "before", "date") for one in (rows, merged))
@@ -77,8 +72,9 @@ def _errors(lake: Lake, raw: pl.DataFrame, _days: list[date]) -> Outcome:
     )
 
 
-def _logs(lake: Lake, raw: pl.DataFrame, days: list[date]) -> Outcome:
-    fine, lost = outcome.usable(raw)
+def _logs(lake: Lake, seen: Collection[date], _days: Collection[date], _say: Say) -> Outcome:
+    days = list(seen)
+    fine, lost = outcome.usable(raw_rows(lake, "raw_logs", seen))
     lines = lookups.clock_lines(lake, days)
     exempt = suppressions.of(lake).exempt(fine["date"])
     pods, known = lookups.pods(lake, days), lookups.known_templates(lake)
@@ -101,8 +97,8 @@ def _logs(lake: Lake, raw: pl.DataFrame, days: list[date]) -> Outcome:
     )
 
 
-def _samples(lake: Lake, raw: pl.DataFrame, _days: list[date]) -> Outcome:
-    fine, lost = outcome.usable(raw)
+def _samples(lake: Lake, seen: Collection[date], _days: Collection[date], _say: Say) -> Outcome:
+    fine, lost = outcome.usable(raw_rows(lake, "raw_samples", seen))
     exempt = suppressions.of(lake).exempt(fine["date"])
     found = samples.repair(fine, lake.read("series"), exempt)
     rows = found.samples.with_columns(service=pl.col("metric"))

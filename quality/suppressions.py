@@ -28,9 +28,11 @@ class Suppressed:
         """The rules that leave the rows received for a day alone."""
         return self.everywhere | self.days.get(day, frozenset())
 
-    def exempt(self, dates: pl.Series) -> Exempt:
-        """For raw rows, by the `date` of each: which of them a rule leaves alone."""
-        every = pl.int_range(dates.len(), dtype=pl.Int64, eager=True)
+    def exempt(self, dates: pl.Series, rows: pl.Series | None = None) -> Exempt:
+        """For raw rows, by the `date` of each: which of them a rule leaves alone. `rows` are their
+        numbers, if not their places."""
+        places = pl.int_range(dates.len(), dtype=pl.Int64, eager=True)
+        every = places if rows is None else rows
         named = self.everywhere.union(*self.days.values())
         rows = {
             name: every

@@ -19,20 +19,11 @@ LINKS = pl.List(pl.Struct({"trace_id": pl.String, "span_id": pl.String}))
 Pair = dict[str, str | None]
 
 
-def read(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    """`frame` with a column of JSON text turned into what the clean table holds.
-
-    `attributes` and `resource` become maps (a repeated key gets `#2`), `events` and `links`
-    lists of structs. A text that cannot be read becomes one attribute of the name `raw`.
-    """
-    makers = {"events": (_events, EVENTS), "links": (_links, LINKS)}
-    make, kind = makers.get(column, (pairs, TAGS))
-    texts = frame[column].unique().drop_nulls()
-    values = [make(text) for text in texts.to_list()]
-    plain = PAIRS if kind == TAGS else _plain(column)
-    known = pl.DataFrame({column: texts, "read": pl.Series(values, dtype=plain).cast(kind)})
-    joined = frame.join(known, on=column, how="left", maintain_order="left")
-    return joined.drop(column).rename({"read": column})
+def read(texts: Sequence[str], column: str) -> pl.Series:
+    """Texts of `events` or `links` as what the clean table holds: lists of structs."""
+    make = _events if column == "events" else _links
+    kind = EVENTS if column == "events" else LINKS
+    return pl.Series([make(text) for text in texts], dtype=_plain(column)).cast(kind)
 
 
 def _plain(column: str) -> pl.DataType:
@@ -63,6 +54,16 @@ def _pairs(found: Any, text: str = "") -> list[Pair]:
         name = key if seen[key] == 1 else f"{key}#{seen[key]}"
         out.append({"key": name, "value": _value(one)})
     return out
+
+
+def tag(found: Any) -> Pair:
+    """Key and value of one tag; both null when it is none."""
+    known = isinstance(found, dict)
+    return (
+        {"key": str(found["key"]), "value": _value(found)}
+        if known
+        else {"key": None, "value": None}
+    )
 
 
 def _value(tag: dict[str, Any]) -> str | None:

@@ -65,7 +65,7 @@ def audit(
 
 def scores(run: Run, stage: Stage, day: date, outcome: Outcome) -> None:
     """The day's checks, and how its raw rows were accounted for, into `scorecard`."""
-    clean = outcome.tables[stage.clean].filter(pl.col("date") == day).height
+    clean = outcome.count(stage.clean, day)
     merged, joined = (int((days == day).sum()) for days in (outcome.merged, outcome.joined))
     counts = {
         "raw_rows": clean + merged + joined,

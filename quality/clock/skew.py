@@ -53,18 +53,23 @@ def lines(spans: pl.DataFrame) -> list[Line]:
     every = calls.calls(spans)
     gathered = calls.gather(every)
     wrong = hosts.suspects(gathered) if gathered.height else set()
-    if not wrong:
-        return []
-    return [line for window in _windows(gathered) for line in _lines(window, every, wrong)]
+    return joint(gathered, every, wrong)
 
 
-def _windows(gathered: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def joint(gathered: pl.DataFrame, every: pl.DataFrame, wrong: set[str]) -> list[Line]:
+    """The lines of the `wrong` hosts, from gathered bounds and the calls they are of."""
+    parts = windows(gathered) if wrong else ()
+    return [line for window in parts for line in lines_of(window, every, wrong)]
+
+
+def windows(gathered: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The bounds by hour."""
     keyed = gathered.with_columns(window=pl.col("at") // WINDOW)
     for part in keyed.partition_by("window", maintain_order=True):
         yield part.drop("window")
 
 
-def _lines(window: pl.DataFrame, every: pl.DataFrame, wrong: set[str]) -> Iterator[Line]:
+def lines_of(window: pl.DataFrame, every: pl.DataFrame, wrong: set[str]) -> Iterator[Line]:
     """The lines of one window's hosts, as few as its bounds allow."""
     start = int(window["at"][0]) // WINDOW * WINDOW
     free = wrong & (set(window["caller"]) | set(window["callee"]))

@@ -1,6 +1,6 @@
-"""One process per core for work that would else hold one: decoding.
+"""One process per core for work that would else hold one: decoding, repair.
 
-The processes run this module (`python -m ingest.workers`) and are sent functions and arguments;
+The processes run this module (`python -m lake.workers`) and are sent functions and arguments;
 nothing of the caller's own program is imported or run again in them.
 """
 
@@ -15,11 +15,13 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from lake import UserError
+from lake.errors import UserError
 
 T = TypeVar("T")
+_BROKEN = (EOFError, BrokenPipeError, pickle.UnpicklingError)
 
 
 def cores() -> int:
@@ -28,28 +30,36 @@ def cores() -> int:
 
 
 class Workers:
-    """Processes that compute functions; use as a context."""
+    """Processes that compute functions; use as a context.
 
-    def __init__(self, count: int | None = None) -> None:
+    `again`: a function whose process ended before its time is computed once more, by another; the
+    functions must be such that this does no harm.
+    """
+
+    def __init__(self, count: int | None = None, *, again: bool = False) -> None:
         self.count = count or cores()
+        self._again = again
         self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
         self._all: list[subprocess.Popen[bytes]] = []
         self._threads = ThreadPoolExecutor(self.count)
 
     def __enter__(self) -> Workers:
+        for _ in range(self.count):
+            self._start()
+        return self
+
+    def _start(self) -> None:
         env = {**os.environ, "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}
         env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-        for _ in range(self.count):
-            process = subprocess.Popen(
-                [sys.executable, "-m", "ingest.workers"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=env,
-                start_new_session=True,  # Ctrl-C is the parent's; they end with its pipe
-            )
-            self._all.append(process)
-            self._idle.put(process)
-        return self
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lake.workers"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=env,
+            start_new_session=True,  # Ctrl-C is the parent's; they end with its pipe
+        )
+        self._all.append(process)
+        self._idle.put(process)
 
     def __exit__(self, *_error: object) -> None:
         for process in self._all:
@@ -72,6 +82,18 @@ class Workers:
             yield waiting.popleft().result()
 
     def _run(self, work: Callable[[], T]) -> T:
+        try:
+            return self._sent(work)
+        except _BROKEN as broken:
+            if self._again:
+                with suppress(*_BROKEN):
+                    return self._sent(work)
+            raise UserError(
+                "a worker process ended before its time (was memory short?); what had landed"
+                " stays, run it again to go on."
+            ) from broken
+
+    def _sent(self, work: Callable[[], T]) -> T:
         process = self._idle.get()
         assert process.stdin
         assert process.stdout
@@ -79,13 +101,11 @@ class Workers:
             pickle.dump(work, process.stdin, pickle.HIGHEST_PROTOCOL)
             process.stdin.flush()
             error, result = pickle.load(process.stdout)  # noqa: S301 - our own process
-        except (EOFError, BrokenPipeError, pickle.UnpicklingError) as broken:
-            raise UserError(
-                "a worker process ended before its time (was memory short?); what had landed"
-                " stays, run it again to go on."
-            ) from broken
-        finally:
-            self._idle.put(process)
+        except _BROKEN:
+            process.kill()
+            self._start()
+            raise
+        self._idle.put(process)
         if error is not None:
             raise error
         found: T = result

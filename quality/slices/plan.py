@@ -1,0 +1,137 @@
+"""Raw files cut into slices: ranges of trace ids with about as many rows each.
+
+Raw files are sorted by trace id, in small row groups, so a slice reads little more than its own
+rows of each, and holds its traces whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROWS = 1_000_000  # of a slice, about
+STEP = 4  # row groups read at a time
+CODED = (
+    *("service", "operation", "kind", "host", "start_unit", "status"),
+    *("cluster", "namespace", "environment", "source", "batch", "resource"),
+)  # columns that are read as codes and a dictionary
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Row groups of one raw file, of a day."""
+
+    path: str
+    day: date
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The rows with low <= trace_id < high as text; the first slice has those without one too."""
+
+    number: int
+    low: str | None
+    high: str | None
+    pieces: tuple[Piece, ...]
+    rows: int  # what is read to find them
+
+
+@dataclass(frozen=True)
+class _Group:
+    path: str
+    day: date
+    number: int
+    rows: int
+    least: str | None  # None: not known
+    most: str | None
+    nulls: bool
+
+
+def slices(files: Sequence[tuple[str, date]], rows: int = ROWS) -> list[Slice]:
+    """Slices that cover all rows of some raw files (path, day)."""
+    groups = [group for path, day in files for group in _groups(path, day)]
+    edges = _edges(groups, rows)
+    bounds = zip([None, *edges], [*edges, None], strict=True)
+    return [_slice(number, low, high, groups) for number, (low, high) in enumerate(bounds)]
+
+
+def _groups(path: str, day: date) -> Iterator[_Group]:
+    found = pq.read_metadata(path)
+    names = [found.schema.column(place).path for place in range(found.num_columns)]
+    column = names.index("trace_id")
+    for number in range(found.num_row_groups):
+        group = found.row_group(number)
+        stats = group.column(column).statistics
+        known = stats is not None and stats.has_min_max
+        nulls = stats is None or stats.null_count is None or stats.null_count > 0
+        least, most = (stats.min, stats.max) if known else (None, None)
+        yield _Group(path, day, number, group.num_rows, least, most, nulls)
+
+
+def _edges(groups: Sequence[_Group], rows: int) -> list[str]:
+    """Trace ids between slices."""
+    total = sum(group.rows for group in groups)
+    if total <= rows * 5 // 4:
+        return []
+    each = total / max(round(total / rows), 2)
+    edges, held = list[str](), 0.0
+    for group in sorted(groups, key=lambda one: one.least or ""):
+        if held >= each and group.least and (not edges or group.least > edges[-1]):
+            edges.append(group.least)
+            held -= each
+        held += group.rows
+    return edges
+
+
+def _slice(number: int, low: str | None, high: str | None, groups: Sequence[_Group]) -> Slice:
+    mine: dict[tuple[str, date], list[int]] = {}
+    rows = 0
+    for group in groups:
+        if _meets(group, low, high):
+            mine.setdefault((group.path, group.day), []).append(group.number)
+            rows += group.rows
+    pieces = tuple(Piece(path, day, tuple(found)) for (path, day), found in mine.items())
+    return Slice(number, low, high, pieces, rows)
+
+
+def _meets(group: _Group, low: str | None, high: str | None) -> bool:
+    if group.least is None or group.most is None or (low is None and group.nulls):
+        return True
+    return (low is None or group.most >= low) and (high is None or group.least < high)
+
+
+def read(one: Slice, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """The slice's rows, some row groups at a time, each with its `date`."""
+    for piece in one.pieces:
+        coded = [name for name in CODED if name in columns]
+        with pq.ParquetFile(Path(piece.path), read_dictionary=coded) as file:
+            wanted = [name for name in columns if name != "date"]
+            for place in range(0, len(piece.groups), STEP):
+                groups = list(piece.groups[place : place + STEP])
+                found = file.read_row_groups(groups, columns=wanted, use_threads=False)
+                found = within(found, one.low, one.high)
+                if found.num_rows:
+                    days = pa.repeat(pa.scalar(piece.day, pa.date32()), found.num_rows)
+                    yield found.append_column("date", days)
+
+
+def within(rows: pa.Table, low: str | None, high: str | None) -> pa.Table:
+    """The rows of a range of trace ids; those without one belong to the first."""
+    import pyarrow.compute as pc
+
+    if low is None and high is None:
+        return rows
+    traces = rows["trace_id"]
+    keep = pa.chunked_array([pa.repeat(True, rows.num_rows)])
+    if low is not None:
+        keep = pc.greater_equal(traces, low).fill_null(False)
+    if high is not None:
+        below = pc.less(traces, high).fill_null(low is None)
+        keep = below if low is None else pc.and_(keep, below)
+    return rows if pc.all(keep).as_py() else rows.filter(keep)

@@ -1,0 +1,77 @@
+"""Tags read in columns are the tags read one by one."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quality import tags
+from quality.slices import shred
+
+KEYS = st.sampled_from(["a", "http.method", "span.kind", 'q"uote', "ключ", "},{", ""])
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(1 << 70), 1 << 70),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=6),
+    st.sampled_from(["GET", '},{"key":', '"}]', "\\", "a\nb", "0", "-0"]),
+    st.lists(st.sampled_from([1, {"key": "x", "value": 2}]), max_size=3),
+)
+
+
+@st.composite
+def jaeger(draw: st.DrawFn) -> dict[str, object]:
+    kind = draw(st.sampled_from(["string", "int64", "bool"]))
+    return {"key": draw(KEYS), "type": kind, "value": draw(VALUES)}
+
+
+@st.composite
+def otlp(draw: st.DrawFn) -> dict[str, object]:
+    names = ("stringValue", "intValue", "boolValue", "doubleValue", "arrayValue", "kvlistValue")
+    value = draw(VALUES)
+    kind = draw(st.sampled_from(names))
+    held = {"values": value} if kind in {"arrayValue", "kvlistValue"} else value
+    return {"key": draw(KEYS), "value": draw(st.sampled_from([value, {kind: held}]))}
+
+
+TAGS = st.lists(st.one_of(jaeger(), otlp()), max_size=6)
+COMPACT = TAGS.map(lambda found: json.dumps(found, separators=(",", ":"), ensure_ascii=False))
+ODD = st.sampled_from(
+    [None, "", "[]", "{}", "null", '{"a":1}', '[{"key":"a"}]', '[{"key":"a","value":1}',
+     '[{"key":"a","value":"x"}}]', '[{"key":1,"value":2}]', '[{"key":"a","value":-0}]',
+     '[{"key":"a","value":01},{"key":"b","value":2}]', "[1,2]", '[{"key":"a\tb","value":1}]']
+)  # fmt: skip
+TEXTS = st.lists(st.one_of(COMPACT, COMPACT, TAGS.map(json.dumps), ODD), max_size=12)
+
+
+def one_by_one(text: str | None) -> list[tuple[str | None, str | None]] | None:
+    return None if text is None else [(one["key"], one["value"]) for one in tags.pairs(text)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS)
+def test_columns_hold_what_each_text_says(texts: list[str | None]) -> None:
+    found = shred.maps(pa.array(texts, pa.string()))
+    assert found.to_pylist() == [one_by_one(text) for text in texts]
+
+
+@given(TEXTS, TEXTS)
+def test_parts_put_together_are_the_whole(one: list[str | None], other: list[str | None]) -> None:
+    parts = [shred.maps(pa.array(texts, pa.string())) for texts in (one, other)]
+    found = shred.concat(parts)
+    assert found.to_pylist() == [one_by_one(text) for text in [*one, *other]]
+    back = list(range(len(found)))[::-1]
+    turned = shred.take(found, pa.array(back, pa.int64()))
+    assert turned.to_pylist() == found.to_pylist()[::-1]
+
+
+@pytest.mark.parametrize("key", ["span.kind", "nowhere"])
+def test_the_value_of_a_key(key: str) -> None:
+    texts = ['[{"key":"span.kind","type":"string","value":"client"},{"key":"b","value":1}]', None]
+    found = shred.first(shred.maps(pa.array(texts, pa.string())), key)
+    assert found.to_pylist() == (["client", None] if key == "span.kind" else [None, None])
