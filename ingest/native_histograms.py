@@ -17,6 +17,8 @@ from ingest.series import Catalog
 
 _SIZES = (0, 3, 6, 9, 12, 18, 25, 56, 64)  # bits of a number, by the ones before it
 _STALE = 0x7FF0000000000002
+_FAR = 253_402_300_800_000  # ms: the year 10,000
+_NO_SPANS: dict[str, Any] = {"positive_spans": [], "negative_spans": []}  # of a stale marker
 _INTEGER = 2  # the chunk type; 3 holds float histograms
 _SPANS = pl.List(pl.Struct({"offset": pl.Int32, "length": pl.Int32}))
 _SCHEMA: dict[str, Any] = {
@@ -59,11 +61,11 @@ def rows(
             continue
         try:
             samples = decode(chunk.data)
-        except (IndexError, ValueError) as error:
+        except (IndexError, ValueError, struct.error) as error:
             refused.append((f"not a histogram chunk: {error}", chunk.data.hex()))
             continue
         found += [{**own, **one} for one in samples if start <= one["ts"] < stop]
-    frame = pl.DataFrame(found, schema={**_SCHEMA, "ts": pl.Int64}, strict=False)
+    frame = pl.DataFrame(found, schema={**_SCHEMA, "ts": pl.Int64})
     frame = frame.with_columns((pl.col("ts") * 1000).cast(pl.Datetime("us", "UTC")))
     return frame, pl.DataFrame(refused, schema=REJECTED, orient="row")
 
@@ -73,8 +75,12 @@ def decode(data: bytes) -> list[dict[str, Any]]:
     bits = _Bits(data, 24)
     threshold = _zero_threshold(bits)
     schema = bits.signed()
+    if abs(schema) > 1000:
+        raise ValueError(f"the schema {schema}")
     positive, negative = _spans(bits), _spans(bits)
     sizes = [sum(one["length"] for one in spans) for spans in (positive, negative)]
+    if sum(sizes) > bits.left:
+        raise ValueError("more buckets than it has bits")
     layout: dict[str, Any] = {"schema": schema, "zero_threshold": threshold}
     layout |= {"positive_spans": positive, "negative_spans": negative}
     number = struct.unpack_from(">H", data)[0]
@@ -90,7 +96,8 @@ def decode(data: bytes) -> list[dict[str, Any]]:
             speed = moved if place == 1 else [a + b for a, b in zip(speed, moved, strict=True)]
             head = [a + b for a, b in zip(head, speed, strict=True)]
         total.read(bits, first=place == 0)
-        if total.value != _STALE:
+        stale = total.value == _STALE
+        if not stale:
             moved = [bits.signed() for _ in buckets]
             if place == 0:
                 buckets = moved
@@ -104,11 +111,19 @@ def decode(data: bytes) -> list[dict[str, Any]]:
                 "count": float(head[1]),
                 "zero_count": float(head[2]),
                 "sum": struct.unpack(">d", struct.pack(">Q", total.value))[0],
-                "positive_deltas": buckets[: sizes[0]],
-                "negative_deltas": buckets[sizes[0] :],
+                "positive_deltas": [] if stale else buckets[: sizes[0]],
+                "negative_deltas": [] if stale else buckets[sizes[0] :],
             }
+            | (_NO_SPANS if stale else {})
         )
+        _check(head, buckets)
     return out
+
+
+def _check(head: Sequence[int], buckets: Sequence[int]) -> None:
+    """ValueError for numbers that no sound chunk holds, and no column."""
+    if abs(head[0]) > _FAR or min(head[1:]) < 0 or any(abs(one) >= 1 << 63 for one in buckets):
+        raise ValueError("a number out of range")
 
 
 def _sum(one: list[int], other: list[int]) -> list[int]:
@@ -127,8 +142,10 @@ def _zero_threshold(bits: _Bits) -> float:
 def _spans(bits: _Bits) -> list[dict[str, int]]:
     found = []
     for _ in range(bits.unsigned()):
-        length = bits.unsigned()
-        found.append({"offset": bits.signed(), "length": length})
+        one = {"length": bits.unsigned(), "offset": bits.signed()}
+        if not (0 <= one["length"] < 1 << 31 and abs(one["offset"]) < 1 << 31):
+            raise ValueError("a span out of range")
+        found.append({"offset": one["offset"], "length": one["length"]})
     return found
 
 
@@ -136,7 +153,8 @@ class _Bits:
     """A reader of single bits."""
 
     def __init__(self, data: bytes, at: int) -> None:
-        self.number = int.from_bytes(data, "big")
+        self.data = data
+        self.at = at
         self.left = len(data) * 8 - at
 
     def take(self, count: int) -> int:
@@ -144,7 +162,9 @@ class _Bits:
         self.left -= count
         if self.left < 0:
             raise ValueError("it ends too early")
-        return (self.number >> self.left) & ((1 << count) - 1)
+        low, self.at = self.at, self.at + count
+        word = int.from_bytes(self.data[low >> 3 : (self.at + 7) >> 3], "big")
+        return (word >> (-self.at % 8)) & ((1 << count) - 1)
 
     def unsigned(self) -> int:
         """A number of varying length."""
@@ -179,4 +199,6 @@ class _Xor:
         if bits.take(1):
             self.leading = bits.take(5)
             self.trailing = 64 - self.leading - (bits.take(6) or 64)
+            if self.trailing < 0:
+                raise ValueError("more bits than a number has")
         self.value ^= bits.take(64 - self.leading - self.trailing) << self.trailing

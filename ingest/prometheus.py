@@ -22,6 +22,7 @@ from pydantic import Field
 
 from ingest import files, native_histograms, openmetrics, query_range, remote_read
 from ingest.batch import Batch, Piece, content_id
+from ingest.selectors import matchers
 from ingest.series import Catalog
 from ingest.source import Source
 from ingest.web import Overloaded, Refused, Web, WebOptions, _why, is_url, server_of
@@ -87,7 +88,7 @@ class Server:
         self.step = Step(size, most=size * 12)
         self.remote = given.api != "range"
         for selector in given.selectors:
-            remote_read.matchers(selector)
+            matchers(selector)
 
     def check(self) -> str:
         """How it is read, and how many metrics it knows."""
@@ -242,8 +243,13 @@ class Server:
             return query_range.exemplars(
                 self.web, self.given.selectors, stretch, self.catalog, self.given.place
             )
-        except (Refused, Overloaded):
-            return None
+        except Refused as error:
+            if error.status in (401, 403):
+                raise
+            self.given = self.given.model_copy(update={"exemplars": False})
+            return None  # a server that has none
+        except Overloaded as error:
+            raise Overloaded(f"{error} `exemplars = false` pulls the samples alone.") from error
 
 
 def _joined(parts: list[Batch]) -> Batch:

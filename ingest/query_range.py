@@ -7,10 +7,11 @@ stretch is asked for a millisecond wider and cut here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import requests
 
@@ -21,11 +22,22 @@ from ingest.web import Damaged, Overloaded, Refused, Web
 from ingest.window import Stretch
 from lake import UserError
 
+_FAR = 253_402_300_800.0  # seconds: the year 10,000
+
 
 class _Series(msgspec.Struct):
     metric: dict[str, str]
     values: list[tuple[float, str]] = []
     histograms: list[Any] = []
+
+
+class _Points(NamedTuple):
+    """A series' samples."""
+
+    metric: dict[str, str]
+    times: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+    histograms: bool
 
 
 class _Data(msgspec.Struct, rename={"kind": "resultType"}):
@@ -35,6 +47,8 @@ class _Data(msgspec.Struct, rename={"kind": "resultType"}):
 
 class _Reply(msgspec.Struct):
     data: _Data
+    warnings: list[str] | None = None
+    isPartial: bool = False  # noqa: N815 - as VictoriaMetrics calls it
 
 
 class _Exemplar(msgspec.Struct):
@@ -59,6 +73,7 @@ def pull(web: Web, selectors: Sequence[str], start: int, stop: int) -> Reply:
         asked = {
             "query": f"{selector}[{stop - start}ms]",
             "time": f"{(stop - 1) / 1000:.3f}",
+            "partial_response": "false",  # Thanos: all or an error
         }
         try:
             reply = web.ask("POST", "/api/v1/query", _decoded, data=asked)
@@ -74,28 +89,40 @@ def pull(web: Web, selectors: Sequence[str], start: int, stop: int) -> Reply:
                     " metric out by `selectors`."
                 )
             labels = tuple(sorted(one.metric.items()))
-            found.setdefault(labels, _series(labels, one.values, start, stop))
+            found.setdefault(labels, _inside(labels, one, start, stop))
     return Reply(Samples.of(list(found.values())), [])
 
 
-def _series(
-    labels: tuple[tuple[str, str], ...],
-    values: Sequence[tuple[float, str]],
-    start: int,
-    stop: int,
-) -> Series:
-    times = np.round(np.array([at for at, _ in values], np.float64) * 1000).astype(np.int64)
-    numbers = np.array([text for _, text in values], "U32").astype(np.float64)
-    inside = (times >= start) & (times < stop)
-    return Series(labels, times[inside], numbers[inside])
+def _inside(labels: tuple[tuple[str, str], ...], found: _Points, start: int, stop: int) -> Series:
+    inside = (found.times >= start) & (found.times < stop)
+    return Series(labels, found.times[inside], found.values[inside])
 
 
-def _decoded(reply: requests.Response) -> list[_Series]:
+def _decoded(reply: requests.Response) -> list[_Points]:
+    return decode(reply.content)
+
+
+def decode(content: bytes) -> list[_Points]:
+    """The series of a reply. Damaged for what is cut, or told to be a part of the whole."""
     try:
-        found = msgspec.json.decode(reply.content, type=_Reply)
-    except msgspec.DecodeError as error:
+        found = msgspec.json.decode(content, type=_Reply)
+        points = [_points(one) for one in found.data.result]
+    except (ValueError, RecursionError) as error:
         raise Damaged(str(error)) from error
-    return found.data.result
+    if found.isPartial or found.warnings:
+        raise Damaged(f"a part of the whole: {'; '.join(found.warnings or ['no reason given'])}")
+    return points
+
+
+def _points(one: _Series) -> _Points:
+    """Times in ms and values. ValueError for what is no number, or no time."""
+    seconds = np.array([at for at, _ in one.values], np.float64)
+    if (np.abs(seconds) > _FAR).any():
+        raise ValueError("a time that no calendar holds")
+    texts = [text for _, text in one.values]
+    values = np.array(texts, "U" if texts else "U1").astype(np.float64)
+    times = np.round(seconds * 1000).astype(np.int64)
+    return _Points(one.metric, times, values, bool(one.histograms))
 
 
 def exemplars(
@@ -109,7 +136,7 @@ def exemplars(
             "start": f"{stretch.low.timestamp():.3f}",
             "end": f"{stretch.high.timestamp():.3f}",
         }
-        reply = web.ask("GET", "/api/v1/query_exemplars", _exemplars, params=asked, attempts=2)
+        reply = web.ask("GET", "/api/v1/query_exemplars", _exemplars, params=asked)
         for group in reply:
             about = catalog.row(tuple(sorted(group.series_labels.items())), place)
             own = {name: about[name] for name in ("metric", "series", *Place.__dataclass_fields__)}
@@ -133,7 +160,17 @@ def _exemplar(one: _Exemplar) -> dict[str, Any]:
 
 
 def _exemplars(reply: requests.Response) -> list[_Exemplars]:
+    return decode_exemplars(reply.content)
+
+
+def decode_exemplars(content: bytes) -> list[_Exemplars]:
+    """The exemplars of a reply, by series. Damaged for what is cut or none."""
     try:
-        return msgspec.json.decode(reply.content, type=_ExemplarReply).data or []
-    except msgspec.DecodeError as error:
+        found = msgspec.json.decode(content, type=_ExemplarReply).data or []
+        for one in (one for group in found for one in group.exemplars):
+            float(one.value)
+            if abs(one.timestamp) > _FAR:
+                raise ValueError("a time that no calendar holds")
+    except (ValueError, RecursionError) as error:
         raise Damaged(str(error)) from error
+    return found

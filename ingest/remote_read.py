@@ -7,7 +7,6 @@ with snappy; a stream is frames of (length, CRC-32C, message).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -20,7 +19,9 @@ import requests
 
 from ingest import xor
 from ingest.batch import Batch, Place
+from ingest.crc32c import crc32c
 from ingest.native_histograms import HistogramChunk
+from ingest.selectors import matchers
 from ingest.series import Catalog
 from ingest.web import Damaged, Web
 from lake import UserError
@@ -31,9 +32,8 @@ _HEADERS = {
     "Accept-Encoding": "snappy",
     "X-Prometheus-Remote-Read-Version": "0.1.0",
 }
-_MATCH = re.compile(r'\s*([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*,?')
-_KINDS = {"=": 0, "!=": 1, "=~": 2, "!~": 3}
-_XOR, _HISTOGRAM = 1, 2
+_XOR = 1  # the type of a chunk of floats
+_HISTOGRAMS = 4  # the field of native histograms in a series of samples
 Bytes = npt.NDArray[np.uint8]
 Labels = tuple[tuple[str, str], ...]
 
@@ -111,27 +111,6 @@ def pull(web: Web, selectors: Sequence[str], start: int, stop: int) -> Reply:
     return found._replace(samples=found.samples.inside(start, stop))
 
 
-def matchers(selector: str) -> list[tuple[int, str, str]]:
-    """(kind, label, value) of a PromQL selector. Raises UserError for what is none."""
-    text = selector.strip()
-    name, brace, rest = text.partition("{")
-    found = [(0, "__name__", name.strip())] if name.strip() else []
-    inner = rest.rstrip()
-    if brace and not inner.endswith("}"):
-        raise UserError(f"the selector {selector!r} has no closing brace.")
-    inner, at = inner[:-1], 0
-    while inner[at:].strip():
-        one = _MATCH.match(inner, at)
-        if not one:
-            raise UserError(f"the selector {selector!r} cannot be read at {inner[at:]!r}.")
-        value = re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], one[3])
-        found.append((_KINDS[one[2]], one[1], value))
-        at = one.end()
-    if not found:
-        raise UserError("a selector must name a metric or a label.")
-    return found
-
-
 def _query(selector: str, start: int, end: int) -> bytes:
     """A Query for the series of a selector between two times (ms, both included)."""
     found = _field(1, start) + _field(2, end)
@@ -203,7 +182,7 @@ def _chunked(data: bytes) -> Reply:
     if fast:
         *places, sound = fast.frames(content)
         if not sound:
-            raise ValueError("the last frame is cut")
+            raise ValueError("a frame is cut or damaged")
         found = _Frames(*places)
     else:
         found = _frames(data)
@@ -226,9 +205,11 @@ def _frames(data: bytes) -> _Frames:
     at = 0
     while at < len(data):
         size, at = _read_varint(data, at)
-        at += 4  # the checksum: TCP and the frame's own lengths have been checked
+        at += 4
         if at + size > len(data):
             raise ValueError("the last frame is cut")
+        if int.from_bytes(data[at - 4 : at], "big") != crc32c(data[at : at + size]):
+            raise ValueError("a frame is not what its checksum tells")
         for number, (low, high) in _spans(data, at, at + size):
             if number == 1:
                 end = low
@@ -248,15 +229,17 @@ def _chunk(data: bytes, at: int, end: int) -> tuple[int, int, int]:
     """Where a chunk's data lies, and its type."""
     kind = start = stop = 0
     while at < end:
-        key = data[at]
-        value, at = _read_varint(data, at + 1)
+        key, at = _read_varint(data, at)
+        value, at = _read_varint(data, at)
         if key & 7 == 2:
             start, stop = at, at + value
             at = stop
+        elif key & 7:
+            raise ValueError("a field of a form that chunks do not have")
         elif key >> 3 == 3:
             kind = value
-    if at > end:
-        raise ValueError("a chunk reaches beyond its series")
+        if at > end:
+            raise ValueError("a chunk reaches beyond its series")
     return start, stop, kind
 
 
@@ -294,13 +277,14 @@ def _varint(value: int) -> bytes:
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
-    while True:
+    while shift < 63:
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
         shift += 7
+    raise ValueError("a number that is too long")
 
 
 def parse(data: bytes) -> Iterator[Series]:
@@ -320,6 +304,8 @@ def _spans(data: bytes, at: int, end: int) -> Iterator[tuple[int, tuple[int, int
                 raise ValueError("a field reaches beyond its message")
             yield key >> 3, (at, at + value)
             at += value
+        elif key & 7:
+            raise ValueError("a field of a form that no message here has")
 
 
 def _series(data: bytes, at: int, end: int) -> Series:
@@ -329,8 +315,17 @@ def _series(data: bytes, at: int, end: int) -> Series:
         size, start = _read_varint(data, at + 1)
         at = start + size
         labels.append(_label(data, start, at))
-    block = np.frombuffer(data, np.uint8, end - at, at)
-    times, values = _samples(block)
+    if at > end:
+        raise ValueError("a label reaches beyond its series")
+    try:
+        times, values = _samples(np.frombuffer(data, np.uint8, end - at, at))
+    except (ValueError, IndexError):
+        if any(number == _HISTOGRAMS for number, _ in _spans(data, at, end)):
+            raise UserError(
+                f"{dict(labels).get('__name__')} is a native histogram, which this server does not"
+                " serve as chunks. Leave the metric out by `selectors`."
+            ) from None
+        raise
     return Series(tuple(labels), times, values)
 
 
@@ -340,13 +335,18 @@ def _samples(block: Bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float6
     if not len(block):
         return np.empty(0, np.int64), np.empty(0, np.float64)
     starts = _starts(block)
-    body = starts + 2
-    has_value = block[body] == 0x09
+    body, ends = starts + 2, starts + 2 + block[starts + 1]
+    padded = np.concatenate([block, np.zeros(10, np.uint8)])
+    has_value = (padded[body] == 0x09) & (ends > body)
+    number = np.where(has_value, body + 9, body)
+    sound = (block[starts] == 0x12) & (number <= ends) & (ends - number <= 11)
+    sound &= ((padded[number] == 0x10) & (ends > number + 1)) | (number == ends)
+    if not sound.all() or ends[-1] != len(block):
+        raise ValueError("not a sample")
     values = np.zeros(len(starts), np.float64)
     eight = body[has_value][:, None] + np.arange(1, 9)
     values[has_value] = np.ascontiguousarray(block[eight]).view("<f8")[:, 0]
-    ends = starts + 2 + block[starts + 1]
-    return _varints(block, np.where(has_value, body + 9, body) + 1, ends), values
+    return _varints(block, number + 1, ends), values
 
 
 def _starts(block: Bytes) -> npt.NDArray[np.int64]:
@@ -384,4 +384,6 @@ def _snappy(data: bytes) -> bytes:
 
 def _unsnappy(data: bytes) -> bytes:
     size, _ = _read_varint(data, 0)
+    if size > len(data) * 64:  # more than snappy can hold
+        raise ValueError("a length that cannot be")
     return bytes(pa.Codec("snappy").decompress(data, decompressed_size=size))

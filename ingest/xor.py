@@ -18,7 +18,7 @@ Longs = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
 
-_PAD = 16  # bytes after the last chunk, so that a word can be read anywhere
+_PAD = 32  # bytes after the last chunk, so that a word can be read anywhere
 # by the first four bits of a timestamp's code: how many of them are prefix, how many bits follow
 _PREFIX = np.array([1] * 8 + [2] * 4 + [3] * 2 + [4] * 2, np.uint64)
 _BITS = np.array([0] * 8 + [14] * 4 + [17] * 2 + [20, 64], np.uint64)
@@ -72,6 +72,7 @@ class _Lockstep:
                 56 - 8 * place
             )
         self.words = words  # the big-endian word at every byte
+        self.sound = True
         self.at = (starts + 2) * 8
 
     def run(self, counts: Longs, first: Longs, times: Longs, bits: Words, ends: Longs) -> bool:
@@ -100,7 +101,7 @@ class _Lockstep:
                     delta = delta + change
                 time = time + delta
                 value, leading, trailing, at = self._value(value, leading, trailing, at)
-            if (at > ends[:size]).any():
+            if not self.sound or (at > ends[:size]).any():
                 return False
             times[place[:size] + step] = time
             bits[place[:size] + step] = value
@@ -154,6 +155,8 @@ class _Lockstep:
         told = (word >> np.uint64(57)) & np.uint64(31)
         size = (word >> np.uint64(51)) & _63
         size = np.where(size == 0, _64, size)
+        if (fresh & (told + size > _64)).any():
+            self.sound = False  # more bits than a number has
         leading = np.where(fresh, told, leading)
         trailing = np.where(fresh, _64 - told - size, trailing)
         head = np.where(fresh, 13, np.where(changed, 2, 1))

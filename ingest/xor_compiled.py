@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from ingest.crc32c import TABLES
+
 
 @njit(cache=True)
 def _bits(content, at, count):
@@ -84,6 +86,8 @@ def _chunk(content, at, end, count, times, values):
                 leading = np.int64(_bits(content, at + 2, 5))
                 size = np.int64(_bits(content, at + 7, 6))
                 trailing = 64 - leading - (64 if size == 0 else size)
+                if trailing < 0:
+                    return False
                 at += 13
             else:
                 at += 2
@@ -118,63 +122,111 @@ def decode(content, starts, ends, counts, first, times, values):
 
 @njit(cache=True)
 def _number(data, at):
-    """A protobuf varint and where it ends."""
+    """A protobuf varint and where it ends; -1 for one that is too long or too great."""
     value = np.int64(0)
     shift = 0
-    while at < len(data):
+    while at < len(data) and shift < 63:
         byte = np.int64(data[at])
         at += 1
         value |= (byte & 127) << shift
         if byte < 128:
-            break
+            return value, at
         shift += 7
-    return value, at
+    return np.int64(-1), at
+
+
+@njit(cache=True)
+def _field(data, at):
+    """A field's number, its value (or length), whether it has a length, and where that begins;
+    the number is -1 where it cannot be read."""
+    key, at = _number(data, at)
+    value, at = _number(data, at)
+    if key < 0 or value < 0 or (key & 7 != 0 and key & 7 != 2):
+        return np.int64(-1), value, False, at
+    return key >> 3, value, key & 7 == 2, at
+
+
+@njit(cache=True)
+def crc32c(data, at, stop):
+    """The checksum of some bytes, eight at a time."""
+    found = np.uint32(0xFFFFFFFF)
+    while at + 8 <= stop:
+        low = found ^ (
+            np.uint32(data[at])
+            | np.uint32(data[at + 1]) << np.uint32(8)
+            | np.uint32(data[at + 2]) << np.uint32(16)
+            | np.uint32(data[at + 3]) << np.uint32(24)
+        )
+        found = (
+            TABLES[7, low & 255]
+            ^ TABLES[6, (low >> 8) & 255]
+            ^ TABLES[5, (low >> 16) & 255]
+            ^ TABLES[4, low >> 24]
+            ^ TABLES[3, data[at + 4]]
+            ^ TABLES[2, data[at + 5]]
+            ^ TABLES[1, data[at + 6]]
+            ^ TABLES[0, data[at + 7]]
+        )
+        at += 8
+    while at < stop:
+        found = (found >> np.uint32(8)) ^ TABLES[0, (found ^ data[at]) & 255]
+        at += 1
+    return found ^ np.uint32(0xFFFFFFFF)
 
 
 @njit(cache=True)
 def frames(data):
     """The chunks of a stream of frames: where each lies, its type and its series; and where the
-    labels of each series lie. `sound` is False where a frame or field reaches beyond the end."""
+    labels of each series lie. `sound` is False where a frame is not what its checksum tells, or a
+    field reaches beyond the end."""
     most = len(data) // 4 + 1
     chunks = np.empty((most, 4), np.int64)
     series = np.empty((most, 2), np.int64)
     found, known, at, sound = 0, 0, 0, True
     while at < len(data) and sound:
         size, at = _number(data, at)
-        at += 4  # the checksum
-        stop = at + size
-        sound = stop <= len(data)
+        stop = at + 4 + size
+        sound = size >= 0 and stop <= len(data)
+        if sound:
+            told = np.uint32(0)
+            for place in range(4):
+                told = told << np.uint32(8) | np.uint32(data[at + place])
+            sound = told == crc32c(data, at + 4, stop)
+        at += 4
         while at < stop and sound:
-            key, at = _number(data, at)
-            value, at = _number(data, at)
-            if key & 7 != 2:
+            number, value, long, at = _field(data, at)
+            sound = number >= 0 and (not long or value <= stop - at)
+            if not sound or not long:
                 continue
             end = at + value
-            sound = end <= stop
-            if key >> 3 != 1:
+            if number != 1:
                 at = end
                 continue
+            if known >= most:
+                sound = False
+                break
             series[known, 0], series[known, 1] = at, at
             while at < end and sound:
-                key, at = _number(data, at)
-                value, at = _number(data, at)
-                if key & 7 != 2:
+                number, value, long, at = _field(data, at)
+                sound = number >= 0 and (not long or value <= end - at)
+                if not sound or not long:
                     continue
                 high = at + value
-                sound = high <= end
-                if key >> 3 == 1:
+                if number == 1:
                     series[known, 1] = high
-                elif key >> 3 == 2:
+                elif number == 2:
+                    if found >= most:
+                        sound = False
+                        break
                     chunks[found, 3] = known
                     chunks[found, 0], chunks[found, 1], chunks[found, 2] = 0, 0, 0
                     while at < high and sound:
-                        key, at = _number(data, at)
-                        value, at = _number(data, at)
-                        if key & 7 == 2:
+                        number, value, long, at = _field(data, at)
+                        sound = number >= 0 and (not long or value <= high - at)
+                        if long and sound:
                             chunks[found, 0], chunks[found, 1] = at, at + value
                             at += value
-                            sound = at <= high
-                        elif key >> 3 == 3:
+                        elif number == 3:
                             chunks[found, 2] = value
                     found += 1
                 at = high
