@@ -35,7 +35,8 @@ def diagnose(lake: Lake, question: Question, now: datetime | None = None) -> Row
     seen, found = look(lake, question)
     ranked = fuse.fuse(found) if found.height else fuse.fuse(pl.DataFrame(schema=SCHEMA))
     onset = question.onset or _onset(seen, found, ranked) or seen.window[0]
-    answer = _answer(lake, question, seen, found, ranked, onset)
+    with Ledger(lake) as ledger:
+        answer = _answer(lake, ledger, question, seen, found, ranked, onset)
     answer["duration_ms"] = round((time.perf_counter() - began) * 1000)
     check(answer)
     keep.store(lake, answer, now or datetime.now(UTC))
@@ -51,7 +52,7 @@ def look(lake: Lake, question: Question) -> tuple[Facts, pl.DataFrame]:
     seen, found = _look(source, question, stretch)
     if question.onset is None and not question.baselines and found.height:
         wide = window.wider(stretch)
-        context = facts.load(source, wide, window.healthy(question, wide))
+        context = facts.load(source, wide, window.healthy(question, wide), pods=False)
         began = _onset(context, found, fuse.fuse(found))
         if began and began < stretch[0]:
             return _look(source, question, (began, stretch[1]))
@@ -90,13 +91,13 @@ def _onset(seen: Facts, found: pl.DataFrame, ranked: pl.DataFrame) -> datetime |
 
 def _answer(
     lake: Lake,
+    ledger: Ledger,
     question: Question,
     seen: Facts,
     found: pl.DataFrame,
     ranked: pl.DataFrame,
     onset: datetime,
 ) -> Row:
-    ledger = Ledger(lake)
     when = claims.Stretches(seen.window, seen.baselines)
     listed = _suspects(ledger, when, seen, found, ranked)
     trait = _trait(lake, ledger, when, seen, listed)
@@ -333,8 +334,6 @@ def watermarks(lake: Lake) -> dict[str, str | None]:
     """How fresh each kind of telemetry is: its newest event."""
     out: dict[str, str | None] = {}
     for table, column in (("spans", "start"), ("samples", "ts"), ("logs", "ts"), ("errors", "ts")):
-        days = lake.days(table)
-        last = lake.scan(table).filter(pl.col("date") == days[-1]) if days else None
-        newest = last.select(pl.col(column).max()).collect().item() if last is not None else None
-        out[table] = stamp(newest) if newest else None
+        last = facts.newest(lake, table, column)
+        out[table] = stamp(last) if last else None
     return out
