@@ -191,7 +191,7 @@ def _trait(
     service = listed[0]["service"]
     marked = latency.slow(seen.spans).filter(pl.col("service") == service, pl.col("bad"))
     bad = marked.filter(pl.col("slow") | pl.col("error")).select("span_id").unique()
-    found = attributes.traits(lake, seen.window, service, bad)
+    found = attributes.traits(lake, seen, service, bad)
     telling = [one for one in found if one.score >= 8.0 and one.bad - one.good >= 0.3]
     if not telling:
         return None

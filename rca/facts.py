@@ -36,6 +36,7 @@ class Facts:
     samples  ts, metric, series, value, service, pod, node; healthy time is all there is
     errors   ts, service, type, group_id, message, release
     load     requests a minute in the window, times those of healthy time; None where not known
+    share    of the traces of the window that were read, by the end of their ids (see `kept`)
     sampled  of which tables only a part was read: table, rows, read, how
     """
 
@@ -46,6 +47,7 @@ class Facts:
     samples: pl.DataFrame
     errors: pl.DataFrame
     load: float | None = None
+    share: float = 1.0
     sampled: tuple[dict[str, Any], ...] = ()
 
 
@@ -162,7 +164,8 @@ class Source:
         samples = self.samples.filter(_inside("ts", around)).with_columns(_bad("ts", window))
         load = _load(self._minutes, window, baselines)
         told = tuple({one["table"]: one for one in self.sampled}.values())
-        return Facts(window, tuple(baselines), spans, logs, samples, errors, load, told)
+        share = self._shares[0]
+        return Facts(window, tuple(baselines), spans, logs, samples, errors, load, share, told)
 
     def _tell(self, table: str, rows: int, read: int, how: str) -> None:
         if read < rows:
