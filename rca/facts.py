@@ -11,6 +11,9 @@ import polars as pl
 from lake import Lake
 from rca.question import Stretch
 
+NEAR = timedelta(minutes=5)
+PEER = ("server.address", "peer.service", "net.peer.name")
+STORE = ("db.system", "db.system.name")
 POD = ("k8s.pod.name", "pod", "hostname")
 
 
@@ -19,7 +22,9 @@ class Facts:
     """Frames with a column `bad`: true in the incident's window, false in healthy time.
 
     spans    start, trace_id, span_id, parent_span_id, service, operation, kind, host, pod, status,
-             duration_ns, self_ns, entry (the operation the trace began with), error
+             duration_ns, self_ns, entry (the operation the trace began with), error, party
+             ('store' or 'external': whom a client span without a callee asked), unanswered (it
+             asked a service and no span of that service's answers)
     logs     ts, service, pod, severity, template_id, template, trace_id, entry
     samples  ts, metric, series, value, service, pod, node; healthy time is all there is
     errors   ts, service, type, group_id, message, release
@@ -48,22 +53,38 @@ def within(column: str, stretches: Sequence[Stretch]) -> pl.Expr:
 
 def load(lake: Lake, window: Stretch, baselines: Sequence[Stretch]) -> Facts:
     """The facts of one incident."""
-    both = [window, *baselines]
-    spans = spans_of(lake, both).with_columns(_bad("start", window))
+    both = [window, *baselines, *before(window, baselines)]
+    spans = spans_of(lake, both).with_columns(_bad("start", window, baselines))
     entries = spans.select("trace_id", "entry").unique("trace_id", keep="any")
-    logs = logs_of(lake, both).with_columns(_bad("ts", window))
+    logs = logs_of(lake, both).with_columns(_bad("ts", window, baselines))
     logs = logs.join(entries, on="trace_id", how="left", maintain_order="left")
     texts = lake.scan("templates").select("template_id", "template").collect()
     logs = logs.join(texts, on="template_id", how="left", maintain_order="left")
     samples = samples_of(lake, window).with_columns(_bad("ts", window))
     errors = lake.scan("errors").filter(within("ts", both)).collect()
-    errors = errors.with_columns(_bad("ts", window))
+    errors = errors.with_columns(_bad("ts", window, baselines))
     return Facts(window, tuple(baselines), spans, logs, samples, errors)
 
 
-def _bad(column: str, window: Stretch) -> pl.Expr:
-    inside = (pl.col(column) >= pl.lit(window[0])) & (pl.col(column) < pl.lit(window[1]))
-    return inside.alias("bad")
+def before(window: Stretch, baselines: Sequence[Stretch]) -> list[Stretch]:
+    """The minutes just before the window, where healthy time lies elsewhere: what was so already
+    then is not the incident's."""
+    near = (window[0] - NEAR, window[0])
+    apart = all(end <= near[0] or start >= window[1] for start, end in baselines)
+    return [near] if apart else []
+
+
+def _bad(column: str, window: Stretch, baselines: Sequence[Stretch] = ()) -> pl.Expr:
+    """True in the window; false in healthy time, or everywhere else where none is given; else null."""
+    bad = pl.when(_inside(column, window)).then(pl.lit(value=True))
+    if not baselines:
+        return bad.otherwise(pl.lit(value=False)).alias("bad")
+    healthy = pl.any_horizontal(*(_inside(column, one) for one in baselines))
+    return bad.when(healthy).then(pl.lit(value=False)).alias("bad")
+
+
+def _inside(column: str, stretch: Stretch) -> pl.Expr:
+    return (pl.col(column) >= pl.lit(stretch[0])) & (pl.col(column) < pl.lit(stretch[1]))
 
 
 def spans_of(lake: Lake, stretches: Sequence[Stretch]) -> pl.DataFrame:
@@ -83,8 +104,32 @@ def spans_of(lake: Lake, stretches: Sequence[Stretch]) -> pl.DataFrame:
         "start_ns",
         "duration_ns",
     )
-    found = lake.scan("spans").filter(within("start", stretches)).select(*columns, pod).collect()
-    return with_entry(with_self_time(found)).with_columns(error=pl.col("status") == "error")
+    peer = pl.coalesce(*(pl.col("attributes").map.get(key) for key in PEER)).alias("peer")
+    store = pl.coalesce(*(pl.col("attributes").map.get(key) for key in STORE)).alias("store")
+    found = lake.scan("spans").filter(within("start", stretches))
+    spans = found.select(*columns, pod, peer, store).collect()
+    timed = with_entry(with_self_time(spans)).with_columns(error=pl.col("status") == "error")
+    return with_party(timed)
+
+
+def with_party(spans: pl.DataFrame) -> pl.DataFrame:
+    """`party` and `unanswered` of client spans that have no span of a callee below them; whether
+    a service should have answered is known from the calls of the same operation that were."""
+    keys = ["trace_id", "span_id"]
+    called = spans.select("trace_id", span_id="parent_span_id", callee="service").drop_nulls()
+    called = called.unique(keys, keep="any")
+    joined = spans.join(called, on=keys, how="left", maintain_order="left")
+    names = spans["service"].unique().implode()
+    client = (pl.col("kind") == "client") & pl.col("callee").is_null()
+    outside = pl.col("peer").is_not_null() & ~pl.col("peer").is_in(names)
+    party = pl.when(client & pl.col("store").is_not_null()).then(pl.lit("store"))
+    party = party.when(client & outside).then(pl.lit("external"))
+    usually = pl.col("callee").drop_nulls().mode().first().over("service", "operation")
+    joined = joined.with_columns(party=party)
+    waits = client & pl.col("party").is_null() & (usually != pl.col("service"))
+    return joined.with_columns(
+        unanswered=waits.fill_null(value=False), callee=pl.coalesce("callee", usually)
+    ).drop("peer", "store")
 
 
 def with_self_time(spans: pl.DataFrame) -> pl.DataFrame:

@@ -12,9 +12,12 @@ LOUD = {  # the score at which a modality is half convinced
     "logs": 4.0,
     "errors": 4.0,
     "latency": 4.0,
+    "loss": 4.0,
     "metrics/cpu": 25.0,
     "metrics/memory": 25.0,
     "metrics/disk": 25.0,
+    "metrics/restarts": 25.0,
+    "metrics/network_loss": 60.0,
     "metrics/capacity": 25.0,
     "attributes": 4.0,
 }

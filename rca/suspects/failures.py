@@ -10,6 +10,8 @@ import polars as pl
 
 from rca.suspects import frame
 
+MOST = 40.0  # log-likelihood beyond which more requests tell nothing more
+
 
 def origins(spans: pl.DataFrame) -> pl.DataFrame:
     """Failed spans without a failed child."""
@@ -37,7 +39,7 @@ def score(spans: pl.DataFrame) -> pl.DataFrame:
     if not totals.get(True) or not each.height:
         return frame(each.clear().select("service", score=pl.lit(0.0)))
     p1, p0 = pl.col("k1") / pl.col("n1"), pl.col("k0") / pl.col("n0").clip(lower_bound=1)
-    likely = likelihood(pl.col("k1"), pl.col("n1"), pl.col("k0"), pl.col("n0"))
+    likely = likelihood(pl.col("k1"), pl.col("n1"), pl.col("k0"), pl.col("n0")).clip(0, MOST)
     rises = pl.when(p1 > p0).then(likely * (p1 - p0)).otherwise(0.0)
     return frame(
         each.select(
