@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from lake import Lake
-from rca import changes, claims, facts, fuse, graph, keep, verdict, window
+from rca import changes, claims, facts, fuse, graph, keep, kind, verdict, window
 from rca.evidence import Ledger, check, stamp
 from rca.facts import Facts
 from rca.question import Question, Stretch
@@ -66,7 +66,7 @@ def suspects(seen: Facts) -> pl.DataFrame:
     return pl.concat(
         [
             network.score(seen.spans),
-            latency.score(seen.spans),
+            latency.score(network.relieved(seen.spans)),
             failures.score(seen.spans),
             logs.score(seen.logs, seen.spans),
             metrics.score(seen.samples),
@@ -156,7 +156,7 @@ def _suspects(
                 "rank": place,
                 "service": row["service"],
                 "pod": row["pod"],
-                "fault": _fault(seen, row),
+                "fault": fault_of(seen, found, row["service"]),
                 "score": round(row["total"], 6),
                 "evidence": cited,
             }
@@ -164,10 +164,12 @@ def _suspects(
     return out
 
 
-def _fault(seen: Facts, row: Row) -> str:
-    """The loudest modality's fault, or what the service's own log lines name."""
-    plain = row["fault"] in {"exception", "wrong_return", "dependency", "unknown"}
-    return (words.fault(seen.logs, row["service"]) if plain else None) or str(row["fault"])
+def fault_of(seen: Facts, found: pl.DataFrame, service: str) -> str:
+    """The kind of fault that what speaks against a service tells of."""
+    mine = fuse.loudness(found.filter(pl.col("service") == service))
+    parts = dict(mine.select("modality", "part").rows())
+    faults = dict(mine.select("modality", "fault").rows())
+    return kind.kind(parts, faults, words.fault(seen.logs, service))
 
 
 def _loudness(row: Row) -> float:

@@ -24,7 +24,8 @@ class Facts:
     spans    start, trace_id, span_id, parent_span_id, service, operation, kind, host, pod, status,
              duration_ns, self_ns, entry (the operation the trace began with), error, party
              ('store' or 'external': whom a client span without a callee asked), unanswered (it
-             asked a service and no span of that service's answers)
+             asked a service and no span of that service's answers), callee (the service a
+             span asks), client (it does nothing but wait for its callee)
     logs     ts, service, pod, severity, template_id, template, trace_id, entry
     samples  ts, metric, series, value, service, pod, node; healthy time is all there is
     errors   ts, service, type, group_id, message, release
@@ -127,9 +128,16 @@ def with_party(spans: pl.DataFrame) -> pl.DataFrame:
     usually = pl.col("callee").drop_nulls().mode().first().over("service", "operation")
     joined = joined.with_columns(party=party)
     waits = client & pl.col("party").is_null() & (usually != pl.col("service"))
-    return joined.with_columns(
+    parents = joined.select("trace_id", parent_span_id="span_id", above="service").unique(
+        ["trace_id", "parent_span_id"], keep="any"
+    )
+    joined = joined.with_columns(
         unanswered=waits.fill_null(value=False), callee=pl.coalesce("callee", usually)
-    ).drop("peer", "store")
+    ).join(parents, on=["trace_id", "parent_span_id"], how="left", maintain_order="left")
+    inner = pl.col("kind").is_null() & (pl.col("above") == pl.col("service"))
+    asks = pl.col("party").is_null() & (pl.col("callee") != pl.col("service"))
+    waiting = asks & ((pl.col("kind") == "client") | inner)
+    return joined.with_columns(client=waiting.fill_null(value=False)).drop("peer", "store", "above")
 
 
 def with_self_time(spans: pl.DataFrame) -> pl.DataFrame:

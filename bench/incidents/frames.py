@@ -80,9 +80,9 @@ def _attributes(system: System, block: Block, traits: dict[str, np.ndarray]) -> 
     if block.kind != "client" and service in traits:
         key, values = system.services[service].attribute or ("", ())
         pairs.append(_pair(key, pl.Series(np.array(values)[traits[service][block.request]])))
-    if block.kind == "client" and block.step.peer:
+    if block.kind == "client":
         key = "db.system" if block.step.kind == "store" else "server.address"
-        pairs.append(_pair(key, pl.lit(block.step.peer)))
+        pairs.append(_pair(key, pl.lit(block.step.peer or service)))
     return pl.concat_list(pairs)
 
 

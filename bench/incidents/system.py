@@ -90,6 +90,7 @@ def system(rng: Rng) -> System:
     used = _used([step for step, _ in entries])
     services = {name: one for name, one in services.items() if name in used}
     scheme = int(rng.integers(3))
+    spans = sum(_size(step) * share for step, share in entries)
     return System(
         services=services,
         entries=entries,
@@ -100,7 +101,7 @@ def system(rng: Rng) -> System:
         tracker=bool(rng.random() < 0.5),
         counters=bool(rng.random() < 0.4),
         scrape=float(rng.choice([15, 30, 60], p=[0.4, 0.4, 0.2])),
-        rate=float(np.exp(rng.uniform(np.log(1.0), np.log(5.0)))),
+        rate=float(min(np.exp(rng.uniform(np.log(1.0), np.log(5.0))), 18 / spans)),
         noise=float(rng.uniform(0.2, 0.6)),
         names={name: spellings[scheme] for name, spellings in METRICS.items()},
     )

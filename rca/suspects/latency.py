@@ -8,6 +8,7 @@ import polars as pl
 
 from rca.suspects import frame
 from rca.suspects.failures import likelihood
+from rca.suspects.logs import as_before
 
 MS = 1e6
 FACTOR = 1.5  # of the healthy 95th percentile: beyond it a span is slow
@@ -28,14 +29,16 @@ def slow(spans: pl.DataFrame) -> pl.DataFrame:
 
 def score(spans: pl.DataFrame) -> pl.DataFrame:
     """The growth of the share of slow spans, as far as it is no chance, weighed by the share of
-    all time lost that is lost here. A call that ended for nobody answering is no time of its own."""
-    own = spans.filter(~pl.col("unanswered"))
+    all time lost that is lost here. Waiting for another service is no time of its own."""
+    own = spans.filter(~pl.col("client"))
     marked = slow(own)
     each = marked.group_by(KEY).agg(
         pl.col("slow").filter("bad").sum().alias("k1"),
         pl.col("slow").filter(~pl.col("bad")).sum().alias("k0"),
         pl.col("bad").sum().alias("n1"),
         (~pl.col("bad")).sum().alias("n0"),
+        pl.col("slow").filter(pl.col("bad").is_null()).sum().alias("kn"),
+        pl.col("bad").is_null().sum().alias("nn"),
         (pl.col("self_ns") - pl.col("q95"))
         .filter(pl.col("bad") & pl.col("slow"))
         .sum()
@@ -46,7 +49,7 @@ def score(spans: pl.DataFrame) -> pl.DataFrame:
     each = each.filter(pl.col("k1") >= 3, pl.col("n0") >= 1)
     before, after = pl.col("k0") / pl.col("n0"), pl.col("k1") / pl.col("n1")
     likely = likelihood(pl.col("k1"), pl.col("n1"), pl.col("k0") + 0.5, pl.col("n0") + 1)
-    sure = 1 - (-likely.clip(0, None) / 4).exp()
+    sure = (1 - (-likely.clip(0, None) / 4).exp()) * as_before(after, before)
     grown = (after - (pl.col("k0") + 0.5) / (pl.col("n0") + 1)).clip(lower_bound=0.0)
     scored = each.with_columns(
         score=10 * grown * sure * (pl.col("lost") / pl.col("lost").sum()).sqrt(),

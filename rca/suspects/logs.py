@@ -87,7 +87,8 @@ def _scored(counted: pl.DataFrame) -> pl.DataFrame:
     return counted.with_columns(
         before=p0,
         after=p1,
-        score=pl.when("loud").then(loud * agrees.clip(0.5)).otherwise(quiet * agrees),
+        rise=likely * (p1 - p0).clip(0) ** 2,
+        score=pl.when("loud").then(loud * agrees.clip(0.5)).otherwise(quiet * agrees**1.5),
     )
 
 
@@ -148,23 +149,26 @@ def passed_on(marked: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def score(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """The worst flip of each service. It is an exception's where something is thrown, there or by
-    those it is passed up to, in the requests in which the service is odd; else the service
-    answered wrongly."""
+    """The worst flip of each service. Where another line is written instead, the service answered
+    wrongly; where lines only break off, or tell of something thrown, it is an exception's."""
     if not logs.height:
         return frame(pl.DataFrame(schema={"service": pl.String, "score": pl.Float64}))
     marked = odd(logs, spans)
-    found = flips(logs, spans, passed_on(marked, spans)).filter(pl.col("score") > 0)
+    every = flips(logs, spans, passed_on(marked, spans))
+    found = every.filter(pl.col("score") > 0)
     worst = found.sort("score", descending=True).unique(
         "service", keep="first", maintain_order=True
     )
-    worst = worst.join(_thrown(marked, logs, spans), on="service", how="left")
-    exception = pl.col("throws").fill_null(0.0) >= 0.3
+    worst = worst.join(_instead(every, logs), on="service", how="left")
+    worst = worst.join(_failing(marked, spans), on="service", how="left")
+    instead = pl.col("instead").fill_null(0.0) > 0.25 * pl.col("score")
+    instead &= pl.col("instead").fill_null(0.0) >= pl.col("thrown").fill_null(0.0)
+    wrong = instead & (pl.col("failing").fill_null(0.0) < 0.3)
     return frame(
         worst.select(
             "service",
             modality=pl.lit("logs"),
-            fault=pl.when(exception).then(pl.lit("exception")).otherwise(pl.lit("wrong_return")),
+            fault=pl.when(wrong).then(pl.lit("wrong_return")).otherwise(pl.lit("exception")),
             score="score",
             pod="pod",
             subject="template_id",
@@ -174,25 +178,22 @@ def score(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _thrown(marked: pl.DataFrame, logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """(service, throws): of the requests in which a service is odd, the share in which a line
-    tells of something thrown, or a span failed, that seldom is so in healthy time."""
-    telling = logs.filter(
-        pl.col("severity").is_in(LOUD), pl.col("template").str.contains(THROWN)
-    ).group_by("service", "template_id").agg(
-        now=pl.col("trace_id").filter("bad").n_unique(),
-        usual=pl.col("trace_id").filter(~pl.col("bad")).n_unique(),
+def _instead(every: pl.DataFrame, logs: pl.DataFrame) -> pl.DataFrame:
+    """(service, instead, thrown): the strongest rise among its lines of any severity, of those
+    that tell of nothing thrown and of those that do."""
+    texts = logs.select("template_id", "template").unique("template_id")
+    rises = every.filter(pl.col("after") > pl.col("before")).join(texts, on="template_id")
+    thrown = pl.col("template").str.contains(THROWN).fill_null(value=False)
+    return rises.group_by("service").agg(
+        pl.col("rise").filter(~thrown).max().alias("instead"),
+        pl.col("rise").filter(thrown).max().alias("thrown"),
     )
-    weight = _weight(spans)
-    fresh = telling.filter(pl.col("now") > 2 * weight * pl.col("usual"))
-    lines = logs.filter("bad").join(fresh, on=["service", "template_id"], how="semi")
-    failed = spans.filter("error", "bad").select("trace_id")
-    thrown = pl.concat([lines.select("trace_id"), failed]).drop_nulls().unique()
-    hit = marked.join(thrown.with_columns(hit=pl.lit(value=True)), on="trace_id", how="left")
-    return hit.group_by("service").agg(pl.col("hit").fill_null(value=False).mean().alias("throws"))
 
 
-def _weight(spans: pl.DataFrame) -> float:
-    """Requests in the window for each one in healthy time."""
-    counts = dict(spans.group_by("bad").agg(pl.col("trace_id").n_unique()).rows())
-    return float(counts.get(True, 0)) / max(float(counts.get(False, 0)), 1.0)
+def _failing(marked: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+    """(service, failing): of the requests in which a service is odd, the share in which it fails."""
+    failed = spans.filter("error", "bad").select("trace_id", "service").unique()
+    hit = marked.join(
+        failed.with_columns(hit=pl.lit(value=True)), on=["trace_id", "service"], how="left"
+    )
+    return hit.group_by("service").agg(pl.col("hit").fill_null(value=False).mean().alias("failing"))

@@ -1,7 +1,8 @@
 """Network: the time around a call that neither the caller nor the callee spends.
 
 Around each call: what passes between the caller's previous doing (its start, or the end of the
-call before) and the callee's start, and from the callee's end to the caller's next doing. Per
+call before) and the callee's start, and, where a span of the caller's stands for the call alone,
+from the callee's end to that span's. Per
 edge the median of it in the window less the one in healthy time, over the healthy spread, less
 the median growth of the caller's other edges; blamed on the callee, the more the greater a part of
 all that grew touches it. Loss shows in the tail instead: some calls wait for a packet to be sent
@@ -24,7 +25,11 @@ def edges(spans: pl.DataFrame) -> pl.DataFrame:
     """Calls between services: caller, callee, pod (the callee's), gap in ns, bad."""
     ends = pl.col("start_ns") + pl.col("duration_ns")
     caller = spans.select(
-        "trace_id", parent_span_id="span_id", caller="service", low="start_ns", high=ends
+        *("trace_id", "client"),
+        parent_span_id="span_id",
+        caller="service",
+        low="start_ns",
+        high=ends,
     ).unique(["trace_id", "parent_span_id"], keep="any")
     calls = (
         spans.filter(pl.col("kind").fill_null("") != "consumer")
@@ -41,10 +46,13 @@ def edges(spans: pl.DataFrame) -> pl.DataFrame:
     previous = pl.col("end_ns").cum_max().shift(1).over(within, order_by="start_ns")
     following = pl.col("start_ns").shift(-1).over(within, order_by="start_ns")
     lag = pl.col("start_ns") - pl.max_horizontal("low", previous)
-    rest = pl.coalesce(following, "high") - pl.col("end_ns")
-    gap = (lag.clip(lower_bound=0) + rest.clip(lower_bound=0)).cast(pl.Float64)
+    rest = pl.when("client").then(pl.coalesce(following, "high") - pl.col("end_ns"))
+    gap = (lag.clip(lower_bound=0) + rest.fill_null(0).clip(lower_bound=0)).cast(pl.Float64)
     calls = calls.with_columns(gap=gap).filter(pl.col("callee") != pl.col("caller"))
-    return calls.select("caller", "bad", "pod", "cluster", "callee", "gap", "start")
+    return calls.select(
+        *("trace_id", "parent_span_id", "caller", "callee", "client", "bad", "pod", "cluster"),
+        *("gap", "start"),
+    )
 
 
 def score(spans: pl.DataFrame) -> pl.DataFrame:
@@ -74,6 +82,23 @@ def score(spans: pl.DataFrame) -> pl.DataFrame:
         after="after",
     )
     return pl.concat([frame(delay), _loss(calls, spans)])
+
+
+def relieved(spans: pl.DataFrame) -> pl.DataFrame:
+    """`spans` with less self-time where a caller without spans for its calls waits for a callee,
+    and it is known to be the way there that takes longer: its other calls take what they took."""
+    calls = edges(spans)
+    grown = _grown(calls)
+    apart = grown.join(_others(grown), on=PAIR).filter(pl.col("z") > 1 + 3 * pl.col("other"))
+    wait = calls.filter(~pl.col("client")).join(apart.select(*PAIR, "before"), on=PAIR)
+    wait = wait.group_by("trace_id", span_id="parent_span_id").agg(
+        (pl.col("gap") - pl.col("before")).clip(lower_bound=0).sum().cast(pl.Int64).alias("wait")
+    )
+    if not wait.height:
+        return spans
+    joined = spans.join(wait, on=["trace_id", "span_id"], how="left", maintain_order="left")
+    left = (pl.col("self_ns") - 2 * pl.col("wait").fill_null(0)).clip(lower_bound=0)
+    return joined.with_columns(self_ns=left).drop("wait")
 
 
 def _grown(calls: pl.DataFrame) -> pl.DataFrame:
