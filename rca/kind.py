@@ -18,6 +18,9 @@ def kind(parts: Mapping[str, float], faults: Mapping[str, str], said: str | None
     loudest = max(parts, key=lambda one: parts[one])
     if said and faults[loudest] not in {"network_delay", "network_loss"}:
         return said
+    outside = [name for name in ("errors", "latency") if faults.get(name) == "external"]
+    if any(parts[name] >= 0.25 * parts[loudest] for name in outside):
+        return "external"
     network = max(parts.get("network", 0.0), parts.get("loss", 0.0))
     resources = [name for name in RESOURCES if parts.get(name, 0.0) >= SURE]
     if resources:
@@ -26,5 +29,6 @@ def kind(parts: Mapping[str, float], faults: Mapping[str, str], said: str | None
             return faults[best]
     if network >= 0.8 * parts[loudest]:
         lost = parts.get("loss", 0.0) > parts.get("network", 0.0)
-        return "network_loss" if lost or parts.get("metrics/network_loss", 0) >= 0.5 else "network_delay"
+        dropped = parts.get("metrics/network_loss", 0.0) >= 0.5
+        return "network_loss" if dropped else faults["loss"] if lost else "network_delay"
     return said or faults[loudest]

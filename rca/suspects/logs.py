@@ -154,14 +154,16 @@ def score(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     if not logs.height:
         return frame(pl.DataFrame(schema={"service": pl.String, "score": pl.Float64}))
     marked = odd(logs, spans)
-    every = flips(logs, spans, passed_on(marked, spans))
+    waited = spans.filter("bad", "error", "client").select("trace_id", "service")
+    passed = pl.concat([passed_on(marked, spans), waited]).unique()
+    every = flips(logs, spans, passed)
     found = every.filter(pl.col("score") > 0)
     worst = found.sort("score", descending=True).unique(
         "service", keep="first", maintain_order=True
     )
     worst = worst.join(_instead(every, logs), on="service", how="left")
     worst = worst.join(_failing(marked, spans), on="service", how="left")
-    instead = pl.col("instead").fill_null(0.0) > 0.25 * pl.col("score")
+    instead = pl.col("instead").fill_null(0.0) > 0.15 * pl.col("score")
     instead &= pl.col("instead").fill_null(0.0) >= pl.col("thrown").fill_null(0.0)
     wrong = instead & (pl.col("failing").fill_null(0.0) < 0.3)
     return frame(

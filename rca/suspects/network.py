@@ -148,25 +148,29 @@ def _explained(blamed: pl.DataFrame) -> pl.DataFrame:
 
 def _loss(calls: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     """Calls with a gap far beyond the usual, and calls that no span of the callee answers: the
-    growth of their share, less that of the caller's other edges. Where nearly every call is late
-    it is a delay."""
+    growth of their share, less that of the caller's other edges; less sure where the caller has no span for
+    the call alone, and its own slowness looks the same. Where nearly every call is late it is a delay."""
     usual = (
         calls.filter(~pl.col("bad"))
         .group_by(PAIR)
         .agg(pl.col("gap").quantile(0.98).alias("q98"))
     )
     late = calls.join(usual, on=PAIR).select(
-        *PAIR, "bad", hit=pl.col("gap") > 1.5 * pl.col("q98") + TAIL
+        *PAIR, "bad", "pod", "client", hit=pl.col("gap") > 1.5 * pl.col("q98") + TAIL
     )
-    lost = spans.filter("unanswered").select("callee", "bad", caller="service", hit="error")
+    whole_pods = late.filter("bad").group_by("callee", "pod").agg(
+        pl.col("hit").mean().alias("late"), pl.len().alias("calls")
+    ).filter(pl.col("calls") >= 3).group_by("callee").agg(pl.col("late").max())
+    lost = spans.filter("unanswered").select("callee", "bad", "client", caller="service", hit="error")
     each = (
-        pl.concat([late, lost.select(*PAIR, "bad", "hit")])
+        pl.concat([late.drop("pod"), lost.select(*PAIR, "bad", "client", "hit")])
         .group_by(PAIR)
         .agg(
             pl.col("hit").filter("bad").sum().alias("k1"),
             pl.col("bad").sum().alias("n1"),
             pl.col("hit").filter(~pl.col("bad")).sum().alias("k0"),
             (~pl.col("bad")).sum().alias("n0"),
+            pl.col("client").any(),
         )
         .filter(pl.col("n1") >= 2, pl.col("n0") >= 2)
     )
@@ -177,16 +181,20 @@ def _loss(calls: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     )
     whole = each.group_by("callee").agg(
         pl.col("k1", "n1", "k0", "n0").sum(),
+        pl.when(pl.col("client").any()).then(1.0).otherwise(0.6).alias("known"),
         ((pl.col("beyond") * pl.col("n1")).sum() / pl.col("n1").sum()).alias("grown"),
     )
     likely = likelihood(pl.col("k1"), pl.col("n1"), pl.col("k0"), pl.col("n0")).clip(0, None)
     some = (1 - 2 * (after - 0.5)).clip(0, 1)
+    all_late = pl.col("late").fill_null(0.0) > 0.6  # of a pod's calls: delayed, not lost
     return frame(
-        whole.filter(pl.col("k1") >= 3).select(
+        whole.join(whole_pods, on="callee", how="left").filter(pl.col("k1") >= 3).select(
             service="callee",
             modality=pl.lit("loss"),
-            fault=pl.lit("network_loss"),
-            score=20 * pl.col("grown") * some * (1 - (-likely / 4).exp()),
+            fault=pl.when(all_late)
+            .then(pl.lit("network_delay"))
+            .otherwise(pl.lit("network_loss")),
+            score=20 * pl.col("known") * pl.col("grown") * some * (1 - (-likely / 4).exp()),
             before=before,
             after=after,
         )
