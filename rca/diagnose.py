@@ -105,7 +105,8 @@ def _answer(
     ]
     edges = graph.hurt(seen)
     path = _propagation(ledger, when, edges, listed)
-    sure = _confidence(seen, ranked, found, explained=culprit is not None)
+    signals = verdict.signals(ranked, found)
+    sure = verdict.confidence(signals, _healthy(seen))
     fault = listed[0]["fault"] if listed else "unknown"
     incident = question.incident_id or keep.incident_at(lake, question.at)
     incident = incident or keep.name_of(question.at)
@@ -115,6 +116,7 @@ def _answer(
         "onset": stamp(onset),
         "verdict": verdict.verdict(sure),
         "confidence": sure,
+        "signals": {name: round(value, 4) for name, value in signals.items()},
         "summary": _summary(listed, culprit, trait),
         "suspects": listed,
         "root_cause_change": shown_changes[0] if culprit and shown_changes else None,
@@ -137,6 +139,8 @@ def _suspects(
     ledger: Ledger, when: claims.Stretches, seen: Facts, found: pl.DataFrame, ranked: pl.DataFrame
 ) -> list[Row]:
     """The first suspects with the evidence of each modality that speaks loudly enough."""
+    if not ranked.height:
+        return []
     texts = dict(seen.logs.select("template_id", "template").unique("template_id").rows())
     out = []
     worth = ranked.head(1).vstack(ranked.slice(1, SHOWN - 1).filter(pl.col("total") >= FAINT))
@@ -272,20 +276,10 @@ def _ruled_out(
     return out
 
 
-def _confidence(
-    seen: Facts, ranked: pl.DataFrame, found: pl.DataFrame, *, explained: bool
-) -> float:
-    if not ranked.height:
-        return 0.0
-    totals = ranked["total"].to_list()
-    mine = found.filter(pl.col("service") == ranked["service"][0]).to_dicts()
-    agree = sum(_loudness(one) >= 0.3 for one in mine)
-    healthy = seen.spans.filter(~pl.col("bad"))["trace_id"].n_unique()
-    healthy += seen.samples.filter(~pl.col("bad")).height // 100
-    second = totals[1] if len(totals) > 1 else 0.0
-    return verdict.confidence(
-        totals[0], second, modalities=agree, explained=explained, healthy=healthy
-    )
+def _healthy(seen: Facts) -> int:
+    """How much healthy time was compared with, in requests; a hundred samples weigh as one."""
+    traces = seen.spans.filter(~pl.col("bad"))["trace_id"].n_unique()
+    return traces + seen.samples.filter(~pl.col("bad")).height // 100
 
 
 def _summary(listed: Sequence[Row], culprit: Row | None, trait: attributes.Trait | None) -> str:
