@@ -43,6 +43,20 @@ group by 1 order by 1"""
     return ledger.add("trace", claim, query, ["spans"])
 
 
+def _loss(ledger: Ledger, when: Stretches, row: Row) -> str:
+    claim = (
+        f"{row['after']:.0%} of the calls to {row['service']} are late beyond the usual or never"
+        f" answered (before: {row['before'] or 0:.0%})"
+    )
+    query = f"""select {when.label("p.start")} as part, p.service as caller, count(*) as calls,
+  quantile_cont(p.duration_ns - coalesce(c.duration_ns, 0), 0.95) / 1e6 as gap_p95_ms
+from spans p join spans c on p.trace_id = c.trace_id and p.span_id = c.parent_span_id
+where c.service = {quoted(row["service"])} and p.service <> c.service
+  and {when.both("c.start")} and {when.both("p.start")}
+group by 1, 2 order by 1, 2"""
+    return ledger.add("trace", claim, query, ["spans"])
+
+
 def _latency(ledger: Ledger, when: Stretches, row: Row) -> str:
     claim = (
         f"{row['after']:.0%} of {row['service']}'s {row['subject']} spans are slow in their own time"
@@ -100,6 +114,7 @@ group by 1 order by 1"""
 
 _MAKERS = {
     "network": _network,
+    "loss": _loss,
     "latency": _latency,
     "errors": _errors,
     "logs": _logs,

@@ -16,7 +16,12 @@ import polars as pl
 
 from lake import Lake
 from rca.question import Stretch
+from rca.related import related
 
+NEAR = timedelta(minutes=5)
+MINUTE = timedelta(minutes=1)
+PEER = ("server.address", "peer.service", "net.peer.name")
+STORE = ("db.system", "db.system.name")
 POD = ("k8s.pod.name", "pod", "hostname")
 MOST = (240_000, 120_000)  # spans that are read of the recent time, and of healthy time
 MOST_LINES = (240_000, 120_000)  # log lines of no trace, likewise
@@ -31,7 +36,10 @@ class Facts:
 
     spans    start, trace_id, span_id, parent_span_id, service, operation, kind, host, pod (of a
              sample only in the window), status, duration_ns, self_ns, entry (the operation the
-             trace began with), error
+             trace began with), error, party ('store' or 'external': whom a client span without
+             a callee asked), unanswered (it asked a service and no span of that service's
+             answers), callee (the service a span asks), client (it does nothing but wait for
+             its callee)
     logs     ts, service, pod, severity, template_id, template, trace_id, entry
     samples  ts, metric, series, value, service, pod, node; healthy time is all there is
     errors   ts, service, type, group_id, message, release
@@ -69,7 +77,8 @@ class Source:
 
     def __init__(self, lake: Lake, recent: Stretch, healthy: Sequence[Stretch]) -> None:
         self.lake = lake
-        self._parts = ((recent,), tuple(healthy))
+        healthy = (*healthy, *before(recent, healthy))
+        self._parts = ((recent,), healthy)
         self._all = [recent, *healthy]
         self._shares = [1.0, 1.0]
         self._read: dict[Stretch, pl.DataFrame] = {}
@@ -92,7 +101,8 @@ class Source:
             for part, share in zip(self._parts, self._shares, strict=True)
             if part
         )
-        found = spans_of(self.lake, where, pods=not self.thinned)
+        end = self._all[0][1]
+        found = spans_of(self.lake, where, (end - MINUTE, end) if self.thinned else None)
         self._tell("spans", sum(counts), found.height, "whole traces, by the end of their ids")
         return found
 
@@ -152,20 +162,29 @@ class Source:
 
     def facts(self, window: Stretch, baselines: Sequence[Stretch], *, pods: bool = True) -> Facts:
         """What was read, of one window and its healthy time."""
-        both = [window, *baselines]
-        spans = self.spans.filter(_inside("start", both)).with_columns(_bad("start", window))
+        both = [window, *baselines, *before(window, baselines)]
+        spans = self.spans.filter(_inside("start", both))
+        spans = spans.with_columns(_bad("start", window, baselines))
         if self.thinned and pods:
             spans = spans.drop("pod").join(
                 self._pods(window), on=["trace_id", "span_id"], how="left", maintain_order="left"
             )
-        logs = self.logs.filter(_inside("ts", both)).with_columns(_bad("ts", window))
-        errors = self.errors.filter(_inside("ts", both)).with_columns(_bad("ts", window))
+        logs = self.logs.filter(_inside("ts", both)).with_columns(_bad("ts", window, baselines))
+        errors = self.errors.filter(_inside("ts", both))
+        errors = errors.with_columns(_bad("ts", window, baselines))
         around = [window, *_beside(window)]
         samples = self.samples.filter(_inside("ts", around)).with_columns(_bad("ts", window))
-        load = _load(self._minutes, window, baselines)
-        told = tuple({one["table"]: one for one in self.sampled}.values())
-        share = self._shares[0]
-        return Facts(window, tuple(baselines), spans, logs, samples, errors, load, share, told)
+        return Facts(
+            window,
+            tuple(baselines),
+            spans,
+            logs,
+            samples,
+            errors,
+            load=_load(self._minutes, window, baselines),
+            share=self._shares[0],
+            sampled=tuple({one["table"]: one for one in self.sampled}.values()),
+        )
 
     def _tell(self, table: str, rows: int, read: int, how: str) -> None:
         if read < rows:
@@ -237,8 +256,20 @@ def _inside(column: str, stretches: Sequence[Stretch]) -> pl.Expr:
     )
 
 
-def _bad(column: str, window: Stretch) -> pl.Expr:
-    return _inside(column, [window]).alias("bad")
+def before(window: Stretch, baselines: Sequence[Stretch]) -> tuple[Stretch, ...]:
+    """The minutes just before the window, where healthy time lies elsewhere: what was so already
+    then is not the incident's."""
+    near = (window[0] - NEAR, window[0])
+    apart = all(end <= near[0] or start >= window[1] for start, end in baselines)
+    return (near,) if apart else ()
+
+
+def _bad(column: str, window: Stretch, baselines: Sequence[Stretch] = ()) -> pl.Expr:
+    """True in the window; false in healthy time, or everywhere else where none is given; else null."""
+    bad = pl.when(_inside(column, [window])).then(pl.lit(value=True))
+    if not baselines:
+        return bad.otherwise(pl.lit(value=False)).alias("bad")
+    return bad.when(_inside(column, baselines)).then(pl.lit(value=False)).alias("bad")
 
 
 def _load(minutes: pl.DataFrame, window: Stretch, baselines: Sequence[Stretch]) -> float | None:
@@ -258,17 +289,40 @@ def _load(minutes: pl.DataFrame, window: Stretch, baselines: Sequence[Stretch]) 
     return float(now) / float(before) if now and before else None  # type: ignore[arg-type]
 
 
-def spans_of(lake: Lake, where: pl.Expr, *, pods: bool = True) -> pl.DataFrame:
-    """Spans that fit a condition, with self-time and entry operation, and with their pods."""
+def spans_of(lake: Lake, where: pl.Expr, told: Stretch | None = None) -> pl.DataFrame:
+    """Spans that fit a condition, with self-time, entry operation, pod and party.
+
+    Tags are dear to read: with `told`, pods are left out, and whom an operation asks is what its
+    spans of that stretch say.
+    """
     columns = (
         *("start", "trace_id", "span_id", "parent_span_id", "service", "operation", "kind"),
         *("host", "cluster", "status", "start_ns", "duration_ns"),
     )
-    pod = _pod() if pods else pl.lit(None, pl.String).alias("pod")
-    found = lake.scan("spans").filter(where).select(*columns, pod).collect()
-    numbered = _numbered(found)
-    whole = _entry(_self_time(found, numbered), numbered)
-    return whole.with_columns(error=pl.col("status") == "error")
+    rows = lake.scan("spans").filter(where)
+    if told is None:
+        found = rows.select(*columns, _pod(), *_asked()).collect()
+    else:
+        found = rows.select(*columns, pl.lit(None, pl.String).alias("pod")).collect()
+        found = found.join(
+            asked_of(lake, told), on=["service", "operation"], how="left", maintain_order="left"
+        )
+    return related(found.with_columns(error=pl.col("status") == "error"))
+
+
+def _asked() -> list[pl.Expr]:
+    """Whom a span asked by its tags: `peer` and `store`."""
+    names = (("peer", PEER), ("store", STORE))
+    tags = pl.col("attributes").map
+    return [pl.coalesce(*(tags.get(key) for key in keys)).alias(name) for name, keys in names]
+
+
+def asked_of(lake: Lake, stretch: Stretch) -> pl.DataFrame:
+    """(service, operation, peer, store): whom most client spans of each operation ask."""
+    rows = lake.scan("spans").filter(within("start", [stretch]), pl.col("kind") == "client")
+    found = rows.select("service", "operation", *_asked()).collect()
+    most = [pl.col(name).drop_nulls().mode().sort().first() for name in ("peer", "store")]
+    return found.group_by("service", "operation").agg(most)
 
 
 def _pod() -> pl.Expr:
@@ -280,104 +334,6 @@ def pods_of(lake: Lake, window: Stretch, keep: pl.Expr) -> pl.DataFrame:
     rows = lake.scan("spans").filter(within("start", [window]), keep)
     pods = rows.select("trace_id", "span_id", _pod()).collect()
     return pods.unique(["trace_id", "span_id"], keep="any")
-
-
-def _numbered(spans: pl.DataFrame) -> pl.DataFrame:
-    """What relates spans to each other, in numbers: `row`, `trace`, and `parent`, the row of the
-    parent span (null where it is not among them). Joins on numbers cost a fraction of those on
-    two texts; two spans are taken for one when 64 bits of hashes agree."""
-    key = pl.col("trace_id").hash(seed=1) ^ pl.col("span_id").hash(seed=2)
-    above = pl.col("trace_id").hash(seed=1) ^ pl.col("parent_span_id").hash(seed=2)
-    rows = spans.select(trace=pl.col("trace_id").hash(seed=1), key=key, above=above).with_row_index(
-        "row"
-    )
-    known = rows.select("key", parent="row").unique("key", keep="any")
-    found = rows.join(known, left_on="above", right_on="key", how="left", maintain_order="left")
-    return found.select(
-        "row", "trace", parent=pl.when(spans["parent_span_id"].is_not_null()).then("parent")
-    )
-
-
-def with_self_time(spans: pl.DataFrame) -> pl.DataFrame:
-    """Duration less what the span's children cover of it, their union taken."""
-    return _self_time(spans, _numbered(spans))
-
-
-def _self_time(spans: pl.DataFrame, numbered: pl.DataFrame) -> pl.DataFrame:
-    ends = spans["start_ns"] + spans["duration_ns"]
-    parent = numbered["parent"]
-    children = (
-        pl.DataFrame(
-            {"parent": parent, "start_ns": spans["start_ns"], "end_ns": ends, "kind": spans["kind"]}
-        )
-        .with_columns(low=spans["start_ns"].gather(parent), high=ends.gather(parent))
-        .filter(pl.col("kind").fill_null("") != "consumer", pl.col("parent").is_not_null())
-        .select(
-            "parent",
-            from_ns=pl.max_horizontal("start_ns", "low"),
-            to_ns=pl.min_horizontal("end_ns", "high"),
-        )
-        .filter(pl.col("to_ns") > pl.col("from_ns"))
-        .sort("parent", "from_ns")
-    )
-    fresh = (pl.col("to_ns") - pl.max_horizontal("from_ns", _before())).clip(lower_bound=0)
-    covered = children.select("parent", fresh=fresh).group_by("parent").agg(pl.col("fresh").sum())
-    spent = numbered.select("row").join(
-        covered, left_on="row", right_on="parent", how="left", maintain_order="left"
-    )
-    left = pl.col("duration_ns") - spent["fresh"].fill_null(0)
-    return spans.with_columns(self_ns=left.clip(lower_bound=0))
-
-
-def _before() -> pl.Expr:
-    """The latest end among a parent's children so far, of children sorted by (parent, from_ns).
-
-    A running maximum over (parent, end) as one 128-bit number: a window per parent costs twenty
-    times as much.
-    """
-    parent = pl.col("parent").cast(pl.Int128) * (1 << 64)
-    latest = (parent + pl.col("to_ns")).cum_max().shift(1) - parent
-    return pl.when(pl.col("parent") == pl.col("parent").shift(1)).then(
-        latest.cast(pl.Int64, strict=False)
-    )
-
-
-def with_entry(spans: pl.DataFrame) -> pl.DataFrame:
-    """What each trace was asked for: its root's operation, or, where the root's service only
-    hands on to one other (a gateway), the operation it called there."""
-    return _entry(spans, _numbered(spans))
-
-
-def _entry(spans: pl.DataFrame, numbered: pl.DataFrame) -> pl.DataFrame:
-    rows = numbered.with_columns(
-        spans["service"],
-        spans["operation"],
-        spans["start_ns"],
-        child=spans["parent_span_id"].is_not_null(),
-    )
-    first = rows.sort("trace", "child", "start_ns", maintain_order=True).unique(
-        "trace", keep="first", maintain_order=True
-    )
-    first = first.select("trace", gate="service", asked="operation")
-    rows = rows.join(first, on="trace", how="left", maintain_order="left")
-    at_gate = rows["service"] == rows["gate"]
-    behind = (
-        rows.filter(~at_gate, at_gate.gather(rows["parent"]))
-        .sort("trace", "start_ns", maintain_order=True)
-        .group_by("trace", maintain_order=True)
-        .agg(
-            pl.col("service").n_unique().alias("others"),
-            pl.format("{} {}", pl.col("service").first(), pl.col("operation").first()).alias(
-                "route"
-            ),
-        )
-        .filter(pl.col("others") == 1)
-    )
-    entry = first.join(behind, on="trace", how="left").select(
-        "trace", entry=pl.coalesce("route", pl.format("{} {}", "gate", "asked"))
-    )
-    named = rows.select("trace").join(entry, on="trace", how="left", maintain_order="left")
-    return spans.with_columns(named["entry"])
 
 
 def logs_of(lake: Lake, where: pl.Expr) -> pl.DataFrame:

@@ -12,6 +12,7 @@ import polars as pl
 
 from lake import Lake
 from rca import facts
+from rca.related import with_self_time
 
 WIDTH, NAMES, ROW = 960, 330, 22
 MOST = 60  # rows drawn; what is left out is said
@@ -63,7 +64,7 @@ def svg(lake: Lake, answer: Row, trace: str) -> str:
     )
     if not rows.height:
         return ""
-    spans = facts.with_self_time(rows).to_dicts()
+    spans = with_self_time(rows).to_dicts()
     order = _nested(spans)
     start = min(one["start_ns"] for one in spans)
     whole = max(max(one["start_ns"] + one["duration_ns"] for one in spans) - start, 1)
