@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -54,7 +55,8 @@ class K8s(Source):
             yield from self._cluster(window)
             return
         for path, content in files.contents(target, ".json"):
-            work = partial(decode, content, self.given.place, str(path))
+            alone = str(path) == str(Path(target).expanduser())  # a folder holds nodes too
+            work = partial(decode, content, self.given.place, str(path), alone=alone)
             name = content_id(content, self.given.cluster or "")
             yield Piece("changes", "k8s", name, 1, work, str(path))
 

@@ -25,9 +25,9 @@ Object = dict[str, Any]
 _ROLLED = ("ReplicaSet", "ControllerRevision")  # a revision of a workload each
 
 
-def decode(content: bytes, place: Place, origin: str) -> Batch:
+def decode(content: bytes, place: Place, origin: str, *, alone: bool = True) -> Batch:
     """The changes a list of objects tells of, each once. Raises UserError for what is no such
-    list, or holds objects that tell of no change."""
+    list, and for a list given `alone` whose objects tell of no change."""
     try:
         found = msgspec.json.decode(content)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -39,7 +39,7 @@ def decode(content: bytes, place: Place, origin: str) -> Batch:
         raise UserError(f"{origin}: `items` is no list.")
     kind = str(found["kind"]).removesuffix("List")
     rows, refused = _read(items, kind)
-    if items and not rows and not refused and not _known(items, kind):
+    if alone and items and not rows and not refused and not _known(items, kind):
         kinds = ", ".join((*_EACH, *_ROLLED))
         raise UserError(f"{origin} holds no {kinds}; other objects tell of no change.")
     spot = {"cluster": place.cluster, "environment": place.environment}

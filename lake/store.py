@@ -307,7 +307,7 @@ class Lake:
         A reader sees all of the old or all of the new; a writer that came in between is noticed,
         and the day is planned again.
         """
-        self._retry(name, lambda opened: self._swap(opened, day, staged, transactions))
+        self.retry(name, lambda opened: self._swap(opened, day, staged, transactions))
 
     def _swap(
         self,

@@ -212,6 +212,6 @@ def near(folder: Path, low: int, high: int) -> pl.DataFrame:
     parts = [pl.DataFrame(schema=CALLS)]
     for file in sorted(folder.glob("calls-*")):
         found = pl.read_ipc(file)
-        first, last = found["at"].search_sorted([low, high])
+        first, last = np.searchsorted(found["at"].to_numpy(), [low, high])
         parts.append(found[first:last].select(CALLS.names()))
     return pl.concat(parts)
