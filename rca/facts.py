@@ -39,7 +39,8 @@ class Facts:
              trace began with), error, party ('store' or 'external': whom a client span without
              a callee asked), unanswered (it asked a service and no span of that service's
              answers), callee (the service a span asks), client (it does nothing but wait for
-             its callee)
+             its callee), caller (the parent's service), alone (whether the parent is such a
+             client), gap (ns around the call that neither spends)
     logs     ts, service, pod, severity, template_id, template, trace_id, entry
     samples  ts, metric, series, value, service, pod, node; healthy time is all there is
     errors   ts, service, type, group_id, message, release

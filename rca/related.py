@@ -7,10 +7,11 @@ import polars as pl
 
 
 def related(spans: pl.DataFrame) -> pl.DataFrame:
-    """Spans with `self_ns`, `entry`, `callee`, `party`, `unanswered` and `client` (see
-    `rca.facts.Facts`), without `peer` and `store`, which they are told by."""
+    """Spans with `self_ns`, `entry`, `callee`, `party`, `unanswered`, `client`, `caller`, `alone` and
+    `gap` (see `rca.facts.Facts`), without `peer` and `store`, which they are told by."""
     numbered = _numbered(spans)
-    return _party(_entry(_self_time(spans, numbered), numbered), numbered)
+    found = _party(_entry(_self_time(spans, numbered), numbered), numbered)
+    return _gap(found, numbered)
 
 
 def _numbered(spans: pl.DataFrame) -> pl.DataFrame:
@@ -142,3 +143,27 @@ def _party(spans: pl.DataFrame, numbered: pl.DataFrame) -> pl.DataFrame:
     waiting = asks & ((pl.col("kind") == "client") | inner)
     joined = joined.with_columns(client=waiting.fill_null(value=False))
     return joined.drop("peer", "store", "above", "usually")
+
+
+def _gap(spans: pl.DataFrame, numbered: pl.DataFrame) -> pl.DataFrame:
+    """`caller`, whether its span stands for the call `alone`, and the `gap` around the call, in ns,
+    that neither spends: from the caller's previous doing (its start, or the end of the call
+    before) to the callee's start, and, where it stands alone, from the callee's end on."""
+    parent = numbered["parent"]
+    ends = spans["start_ns"] + spans["duration_ns"]
+    alone = spans["client"].gather(parent)
+    calls = (
+        pl.DataFrame({"row": numbered["row"], "parent": parent, "from_ns": spans["start_ns"]})
+        .with_columns(
+            to_ns=ends, low=spans["start_ns"].gather(parent), high=ends.gather(parent), alone=alone
+        )
+        .filter(pl.col("parent").is_not_null(), spans["kind"].fill_null("") != "consumer")
+        .sort("parent", "from_ns", "row")
+    )
+    same = pl.col("parent") == pl.col("parent").shift(-1)
+    following = pl.when(same).then(pl.col("from_ns").shift(-1))
+    lag = (pl.col("from_ns") - pl.max_horizontal("low", _before())).clip(lower_bound=0)
+    rest = pl.when("alone").then(pl.coalesce(following, "high") - pl.col("to_ns"))
+    gaps = calls.select("row", gap=(lag + rest.fill_null(0).clip(lower_bound=0)).cast(pl.Float64))
+    placed = numbered.select("row").join(gaps, on="row", how="left", maintain_order="left")
+    return spans.with_columns(placed["gap"], caller=spans["service"].gather(parent), alone=alone)

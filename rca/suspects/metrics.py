@@ -64,11 +64,14 @@ def usual(samples: pl.DataFrame) -> pl.DataFrame:
 
 def score(samples: pl.DataFrame) -> pl.DataFrame:
     """What a pod's series say against its service, the worst of each kind."""
-    named = samples.with_columns(fault=kinds()).filter(
-        pl.col("service").is_not_null(),
+    names = samples.select(pl.col("metric").unique()).with_columns(fault=kinds())
+    telling = names.filter(
         pl.col("fault").is_not_null(),
         ~pl.col("metric").str.contains(BASE),
         ~pl.col("metric").str.contains(PART),
+    )
+    named = samples.join(telling, on="metric", maintain_order="left").filter(
+        pl.col("service").is_not_null(),
         pl.col("type").fill_null("gauge").is_in(["gauge", "unknown", "counter"]),
     )
     each = usual(rated(named)).filter(pl.col("points") > 0, pl.col("seen") >= 8)

@@ -22,36 +22,15 @@ TAIL = 15 * MS  # beyond what is usual: no retransmission takes less
 
 
 def edges(spans: pl.DataFrame) -> pl.DataFrame:
-    """Calls between services: caller, callee, pod (the callee's), gap in ns, bad."""
-    ends = pl.col("start_ns") + pl.col("duration_ns")
-    caller = spans.select(
-        *("trace_id", "client"),
-        parent_span_id="span_id",
-        caller="service",
-        low="start_ns",
-        high=ends,
-    ).unique(["trace_id", "parent_span_id"], keep="any")
-    calls = (
-        spans.filter(pl.col("kind").fill_null("") != "consumer")
-        .select(
-            *("trace_id", "parent_span_id", "bad", "pod", "cluster", "start", "start_ns"),
-            callee="service",
-            end_ns=ends,
-        )
-        .drop_nulls("parent_span_id")
-        .join(caller, on=["trace_id", "parent_span_id"])
-        .sort("trace_id", "parent_span_id", "start_ns")
+    """Calls between services: caller, callee, pod (the callee's), gap in ns, bad; `client` where
+    the caller has a span for the call alone."""
+    calls = spans.filter(
+        pl.col("kind").fill_null("") != "consumer", pl.col("caller") != pl.col("service")
     )
-    within = ["trace_id", "parent_span_id"]
-    previous = pl.col("end_ns").cum_max().shift(1).over(within, order_by="start_ns")
-    following = pl.col("start_ns").shift(-1).over(within, order_by="start_ns")
-    lag = pl.col("start_ns") - pl.max_horizontal("low", previous)
-    rest = pl.when("client").then(pl.coalesce(following, "high") - pl.col("end_ns"))
-    gap = (lag.clip(lower_bound=0) + rest.fill_null(0).clip(lower_bound=0)).cast(pl.Float64)
-    calls = calls.with_columns(gap=gap).filter(pl.col("callee") != pl.col("caller"))
     return calls.select(
-        *("trace_id", "parent_span_id", "caller", "callee", "client", "bad", "pod", "cluster"),
-        *("gap", "start"),
+        *("trace_id", "parent_span_id", "caller", "bad", "pod", "cluster", "gap", "start"),
+        callee="service",
+        client="alone",
     )
 
 
