@@ -33,7 +33,7 @@ from bench.incidents.make import Incident, incident
 from ingest.run import ingest
 from lake import Lake, UserError
 from quality.run import repair
-from rca import facts
+from rca import facts, read
 from rca.detect import detect
 from rca.diagnose import diagnose
 from rca.question import Question, Stretch
@@ -63,7 +63,7 @@ def filled(lake: Lake) -> Lake:
 def shifted(lake: Lake, at: datetime) -> list[str]:
     """Services by the largest robust shift of any of their pods' metrics."""
     window = (at - timedelta(minutes=2), at + timedelta(seconds=30))
-    samples, _ = facts.samples_of(lake, window)
+    samples, _ = read.samples_of(lake, window)
     bad = pl.col("ts").is_between(*window, closed="left")
     healthy = pl.col("value").filter(~bad)
     spread = healthy.quantile(0.75) - healthy.quantile(0.25)

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from lake import Lake
-from rca import changes, claims, facts, fuse, graph, keep, kind, verdict, window
+from rca import changes, claims, facts, fuse, graph, keep, kind, read, verdict, window
 from rca.changes import failing, without
 from rca.evidence import Ledger, check, stamp
 from rca.facts import Facts, Source
@@ -330,6 +330,6 @@ def watermarks(lake: Lake) -> dict[str, str | None]:
     """How fresh each kind of telemetry is: its newest event."""
     out: dict[str, str | None] = {}
     for table, column in (("spans", "start"), ("samples", "ts"), ("logs", "ts"), ("errors", "ts")):
-        last = facts.newest(lake, table, column)
+        last = read.newest(lake, table, column)
         out[table] = stamp(last) if last else None
     return out

@@ -7,8 +7,8 @@ import polars as pl
 
 
 def related(spans: pl.DataFrame) -> pl.DataFrame:
-    """Spans with `self_ns`, `entry`, `callee`, `party`, `unanswered`, `client`, `caller`, `alone` and
-    `gap` (see `rca.facts.Facts`), without `peer` and `store`, which they are told by."""
+    """Spans with `self_ns`, `entry`, `callee`, `party`, `unanswered`, `client`, `caller`, `alone`,
+    `leaf` and `gap` (see `rca.facts.Facts`), without `peer` and `store`, which they are told by."""
     numbered = _numbered(spans)
     found = _party(_entry(_self_time(spans, numbered), numbered), numbered)
     return _gap(found, numbered)
@@ -166,4 +166,9 @@ def _gap(spans: pl.DataFrame, numbered: pl.DataFrame) -> pl.DataFrame:
     rest = pl.when("alone").then(pl.coalesce(following, "high") - pl.col("to_ns"))
     gaps = calls.select("row", gap=(lag + rest.fill_null(0).clip(lower_bound=0)).cast(pl.Float64))
     placed = numbered.select("row").join(gaps, on="row", how="left", maintain_order="left")
-    return spans.with_columns(placed["gap"], caller=spans["service"].gather(parent), alone=alone)
+    return spans.with_columns(
+        placed["gap"],
+        caller=spans["service"].gather(parent),
+        alone=alone,
+        leaf=~numbered["row"].is_in(parent.drop_nulls().unique().implode()),
+    )

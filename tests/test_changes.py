@@ -18,6 +18,7 @@ from rca import changes
 from rca.changes import failing, signs, stories, without
 from rca.changes.analysers import acts
 from rca.facts import Facts
+from rca.related import related
 from rca.suspects import SCHEMA
 
 ONSET = datetime(2026, 3, 4, 14, 5, tzinfo=UTC)
@@ -270,6 +271,7 @@ def facts(load: float | None = None) -> Facts:
                 "kind": "client" if k else "server",
                 "host": f"node-{n % 4}",
                 "error": k == 1 and n >= 60,
+                "start_ns": n * 10**9 + k * 10**5,
                 "duration_ns": 10**6,
             }
             for n in range(120)
@@ -277,6 +279,7 @@ def facts(load: float | None = None) -> Facts:
         ],
         infer_schema_length=None,
     )
+    spans = related(spans.with_columns(pl.lit(None, pl.String).alias(k) for k in ("peer", "store")))
     none = pl.DataFrame(schema=SCHEMA)
     window = (ONSET, ONSET + timedelta(minutes=1))
     return Facts(window, (), spans, none, none, none, load)

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import polars as pl
 
 from lake import Lake
-from rca.facts import Facts, kept, within
+from rca.facts import Facts
+from rca.read import kept, within
 from rca.suspects.failures import likelihood
 
 LEAST = 5  # bad spans a value must have
@@ -69,7 +70,7 @@ def _values(lake: Lake, seen: Facts, service: str, bad_ids: pl.DataFrame) -> pl.
     wanted = ("cluster", "host", "attributes", "resource")
     spans = (
         lake.scan("spans")
-        .filter(within("start", [seen.window]), pl.col("service") == service, kept(seen.share))
+        .filter(within("start", seen.window), pl.col("service") == service, kept(seen.share))
         .select("span_id", "parent_span_id", "operation", *wanted)
         .collect()
     )
