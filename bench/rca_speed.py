@@ -351,11 +351,12 @@ from rca import facts
 from rca.diagnose import diagnose
 from rca.question import Question
 if sys.argv[3] == "all":
-    facts.MOST = facts.MOST_LINES = 10**12
+    facts.MOST = facts.MOST_LINES = (10**12, 10**12)
 answer = diagnose(Lake(sys.argv[1]), Question(datetime.fromisoformat(sys.argv[2])))
 first = answer["suspects"][0]
 cause = answer["root_cause_change"] or {}
-print(json.dumps({"ms": answer["duration_ms"], "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps({"ms": answer["duration_ms"], "cpu_s": round(used.ru_utime + used.ru_stime, 2), "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
   "first": first["service"], "fault": first["fault"], "change": str(cause.get("ref"))[:8], "onset": answer["onset"],
   "verdict": answer["verdict"], "sampled": answer.get("sampled")}))
 """

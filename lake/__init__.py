@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lake.frames import empty as empty
     from lake.frames import fit as fit
     from lake.query import holds as holds
+    from lake.query import Reading as Reading
     from lake.query import sql as sql
     from lake.schemas import FIRST_DAY as FIRST_DAY
     from lake.schemas import TABLES as TABLES
@@ -37,6 +38,7 @@ _HOME = {
     "TABLES": "lake.schemas",
     "UNPLACED": "lake.schemas",
     "holds": "lake.query",
+    "Reading": "lake.query",
     "sql": "lake.query",
     "Lake": "lake.store",
 }

@@ -7,7 +7,8 @@ files of the tables the text names and nothing else, and can write nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 import duckdb
 import pyarrow as pa
@@ -59,6 +60,36 @@ def holds(name: str, rows: pa.Table, predicate: str) -> pa.ChunkedArray:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split("LINE")[0].split())
+
+
+class Reading:
+    """Many SELECTs over some tables at the same versions, on one locked connection.
+
+    `versions` are what was read. Close it, or use it in a `with`.
+    """
+
+    def __init__(self, lake: Lake, names: Sequence[str]) -> None:
+        self.versions = lake.versions(*names)
+        self._connection = duckdb.connect(":memory:")
+        self._connection.execute("SET TimeZone='UTC'")
+        _bind(self._connection, lake, list(names), self.versions)
+
+    def sql(self, query: str) -> pa.Table:
+        """The rows of one SELECT. Raises UserError as `sql` does."""
+        _check_reading(query)
+        try:
+            return self._connection.sql(query).to_arrow_table()
+        except duckdb.Error as error:
+            raise UserError(f"DuckDB could not run the query: {error}") from error
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _check_reading(query: str) -> None:

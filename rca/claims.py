@@ -43,6 +43,20 @@ group by 1 order by 1"""
     return ledger.add("trace", claim, query, ["spans"])
 
 
+def _loss(ledger: Ledger, when: Stretches, row: Row) -> str:
+    claim = (
+        f"{row['after']:.0%} of the calls to {row['service']} are late beyond the usual or never"
+        f" answered (before: {row['before'] or 0:.0%})"
+    )
+    query = f"""select {when.label("p.start")} as part, p.service as caller, count(*) as calls,
+  quantile_cont(p.duration_ns - coalesce(c.duration_ns, 0), 0.95) / 1e6 as gap_p95_ms
+from spans p join spans c on p.trace_id = c.trace_id and p.span_id = c.parent_span_id
+where c.service = {quoted(row["service"])} and p.service <> c.service
+  and {when.both("c.start")} and {when.both("p.start")}
+group by 1, 2 order by 1, 2"""
+    return ledger.add("trace", claim, query, ["spans"])
+
+
 def _latency(ledger: Ledger, when: Stretches, row: Row) -> str:
     claim = (
         f"{row['after']:.0%} of {row['service']}'s {row['subject']} spans are slow in their own time"
@@ -76,7 +90,7 @@ def _logs(ledger: Ledger, when: Stretches, row: Row) -> str:
         f" its requests: {str(row.get('text') or row['subject'])[:160]}"
     )
     query = f"""select {when.label("l.ts")} as part, count(*) as lines,
-  count(distinct l.trace_id) as requests, any_value(left(l.body, 200)) as example
+  count(distinct l.trace_id) as requests, min(left(l.body, 200)) as example
 from logs l where l.service = {quoted(row["service"])} and l.template_id = {quoted(row["subject"])}
   and {when.both("l.ts")}
 group by 1 order by 1"""
@@ -100,6 +114,7 @@ group by 1 order by 1"""
 
 _MAKERS = {
     "network": _network,
+    "loss": _loss,
     "latency": _latency,
     "errors": _errors,
     "logs": _logs,
@@ -109,10 +124,10 @@ _MAKERS = {
 
 def sentry(ledger: Ledger, when: Stretches, service: str) -> str | None:
     """New errors the service reported, if any."""
-    query = f"""select {when.label("ts")} as part, type, any_value(message) as message,
-  count(*) as events, any_value(release) as release
+    query = f"""select {when.label("ts")} as part, type, min(message) as message,
+  count(*) as events, max(release) as release
 from errors where service = {quoted(service)} and {when.both("ts")}
-group by 1, 2 order by 4 desc"""
+group by 1, 2 order by 4 desc, 1, 2"""
     name = ledger.add("error", f"errors {service} reported", query, ["errors"])
     entry = ledger.entries[-1]
     hits = [row for row in entry["result"] if row[0] == "incident"]
@@ -138,7 +153,7 @@ def trait(ledger: Ledger, when: Stretches, service: str, found: Any) -> str:
     query = f"""select {shown}, count(*) as spans, quantile_cont(duration_ns, 0.5) / 1e6 as p50_ms,
   avg((status = 'error')::int) as failing
 from spans where service = {quoted(service)} and {between("start", when.window)}
-group by {numbers} order by spans desc"""
+group by {numbers} order by spans desc, {numbers}"""
     return ledger.add("attribute", claim, query, ["spans"])
 
 
@@ -146,19 +161,29 @@ def change(ledger: Ledger, row: Row, why: str) -> str:
     """A change as the lake recorded it."""
     query = f"""select ts, kind, service, ref, author, message, before, after, left(diff, 2000) as diff
 from changes where kind = {quoted(row["kind"])} and ref = {quoted(row["ref"] or "")}
-order by ts"""
+order by ts, service, cluster"""
     return ledger.add("change", why, query, ["changes"])
 
 
 def edge(ledger: Ledger, when: Stretches, caller: str, callee: str) -> str:
-    """How calls between two services went before and during."""
+    """How calls between two services went before and during: by the minute from `edges`, or from
+    the spans themselves where the lake has no edges of this time."""
+    claim = f"{caller} calls {callee} and suffers with it"
+    pair = f"caller = {quoted(caller)} and callee = {quoted(callee)}"
+    minutes = f"{pair} and {when.both('minute')}"
+    if ledger.has(f"select 1 from edges where {pair} and {between('minute', when.window)} limit 1"):
+        query = f"""select {when.label("minute")} as part, sum(calls) as calls,
+  max(duration_p95_ns) / 1e6 as worst_p95_ms, sum(errors) / sum(calls) as failing
+from edges where {minutes}
+group by 1 order by 1"""
+        return ledger.add("edge", claim, query, ["edges"])
     query = f"""select {when.label("c.start")} as part, count(*) as calls,
   quantile_cont(c.duration_ns, 0.95) / 1e6 as p95_ms, avg((c.status = 'error')::int) as failing
 from spans c join spans p on p.trace_id = c.trace_id and p.span_id = c.parent_span_id
 where p.service = {quoted(caller)} and c.service = {quoted(callee)}
   and {when.both("c.start")} and {when.both("p.start")}
 group by 1 order by 1"""
-    return ledger.add("edge", f"{caller} calls {callee} and suffers with it", query, ["spans"])
+    return ledger.add("edge", claim, query, ["spans"])
 
 
 def quiet(ledger: Ledger, when: Stretches, service: str, why: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from lake import Lake
-from rca import changes, claims, facts, fuse, graph, keep, verdict, window
+from rca import changes, claims, facts, fuse, graph, keep, kind, read, verdict, window
 from rca.changes import failing, without
 from rca.evidence import Ledger, check, stamp
 from rca.facts import Facts, Source
@@ -35,7 +35,8 @@ def diagnose(lake: Lake, question: Question, now: datetime | None = None) -> Row
     seen, found = look(lake, question)
     ranked = fuse.fuse(found) if found.height else fuse.fuse(pl.DataFrame(schema=SCHEMA))
     onset = question.onset or _onset(seen, found, ranked) or seen.window[0]
-    answer = _answer(lake, question, seen, found, ranked, onset)
+    with Ledger(lake) as ledger:
+        answer = _answer(lake, ledger, question, seen, found, ranked, onset)
     answer["duration_ms"] = round((time.perf_counter() - began) * 1000)
     check(answer)
     keep.store(lake, answer, now or datetime.now(UTC))
@@ -51,7 +52,7 @@ def look(lake: Lake, question: Question) -> tuple[Facts, pl.DataFrame]:
     seen, found = _look(source, question, stretch)
     if question.onset is None and not question.baselines and found.height:
         wide = window.wider(stretch)
-        context = facts.load(source, wide, window.healthy(question, wide))
+        context = facts.load(source, wide, window.healthy(question, wide), pods=False)
         began = _onset(context, found, fuse.fuse(found))
         if began and began < stretch[0]:
             return _look(source, question, (began, stretch[1]))
@@ -68,7 +69,7 @@ def suspects(seen: Facts) -> pl.DataFrame:
     return pl.concat(
         [
             network.score(seen.spans),
-            latency.score(seen.spans),
+            latency.score(network.relieved(seen.spans)),
             failures.score(seen.spans),
             logs.score(seen.logs, seen.spans),
             metrics.score(seen.samples),
@@ -90,13 +91,13 @@ def _onset(seen: Facts, found: pl.DataFrame, ranked: pl.DataFrame) -> datetime |
 
 def _answer(
     lake: Lake,
+    ledger: Ledger,
     question: Question,
     seen: Facts,
     found: pl.DataFrame,
     ranked: pl.DataFrame,
     onset: datetime,
 ) -> Row:
-    ledger = Ledger(lake)
     when = claims.Stretches(seen.window, seen.baselines)
     listed = _suspects(ledger, when, seen, found, ranked)
     trait = _trait(lake, ledger, when, seen, listed)
@@ -109,7 +110,8 @@ def _answer(
     other = without.other(lake, seen, asked[0], _pairs(trait)) if asked and not culprit else None
     edges = graph.hurt(seen)
     path = _propagation(ledger, when, edges, listed)
-    sure = _confidence(seen, ranked, found, explained=culprit is not None)
+    signals = verdict.signals(ranked, found)
+    sure = verdict.confidence(signals, _healthy(seen))
     fault = listed[0]["fault"] if listed else "unknown"
     incident = question.incident_id or keep.incident_at(lake, question.at)
     incident = incident or keep.name_of(question.at)
@@ -119,6 +121,7 @@ def _answer(
         "onset": stamp(onset),
         "verdict": verdict.verdict(sure),
         "confidence": sure,
+        "signals": {name: round(value, 4) for name, value in signals.items()},
         "summary": _summary(listed, culprit, trait, other),
         "suspects": listed,
         "root_cause_change": shown_changes[0] if culprit and shown_changes else None,
@@ -143,6 +146,8 @@ def _suspects(
     ledger: Ledger, when: claims.Stretches, seen: Facts, found: pl.DataFrame, ranked: pl.DataFrame
 ) -> list[Row]:
     """The first suspects with the evidence of each modality that speaks loudly enough."""
+    if not ranked.height:
+        return []
     texts = dict(seen.logs.select("template_id", "template").unique("template_id").rows())
     out = []
     worth = ranked.head(1).vstack(ranked.slice(1, SHOWN - 1).filter(pl.col("total") >= FAINT))
@@ -162,7 +167,7 @@ def _suspects(
                 "rank": place,
                 "service": row["service"],
                 "pod": row["pod"],
-                "fault": _fault(seen, row),
+                "fault": fault_of(seen, found, row["service"]),
                 "score": round(row["total"], 6),
                 "evidence": cited,
             }
@@ -170,10 +175,12 @@ def _suspects(
     return out
 
 
-def _fault(seen: Facts, row: Row) -> str:
-    """The loudest modality's fault, or what the service's own log lines name."""
-    plain = row["fault"] in {"exception", "wrong_return", "dependency", "unknown"}
-    return (words.fault(seen.logs, row["service"]) if plain else None) or str(row["fault"])
+def fault_of(seen: Facts, found: pl.DataFrame, service: str) -> str:
+    """The kind of fault that what speaks against a service tells of."""
+    mine = fuse.loudness(found.filter(pl.col("service") == service))
+    parts = dict(mine.select("modality", "part").rows())
+    faults = dict(mine.select("modality", "fault").rows())
+    return kind.kind(parts, faults, words.fault(seen.logs, service))
 
 
 def _loudness(row: Row) -> float:
@@ -190,7 +197,7 @@ def _trait(
     service = listed[0]["service"]
     marked = latency.slow(seen.spans).filter(pl.col("service") == service, pl.col("bad"))
     bad = marked.filter(pl.col("slow") | pl.col("error")).select("span_id").unique()
-    found = attributes.traits(lake, seen.window, service, bad)
+    found = attributes.traits(lake, seen, service, bad)
     telling = [one for one in found if one.score >= 8.0 and one.bad - one.good >= 0.3]
     if not telling:
         return None
@@ -277,20 +284,10 @@ def _ruled_out(
     return out
 
 
-def _confidence(
-    seen: Facts, ranked: pl.DataFrame, found: pl.DataFrame, *, explained: bool
-) -> float:
-    if not ranked.height:
-        return 0.0
-    totals = ranked["total"].to_list()
-    mine = found.filter(pl.col("service") == ranked["service"][0]).to_dicts()
-    agree = sum(_loudness(one) >= 0.3 for one in mine)
-    healthy = seen.spans.filter(~pl.col("bad"))["trace_id"].n_unique()
-    healthy += seen.samples.filter(~pl.col("bad")).height // 100
-    second = totals[1] if len(totals) > 1 else 0.0
-    return verdict.confidence(
-        totals[0], second, modalities=agree, explained=explained, healthy=healthy
-    )
+def _healthy(seen: Facts) -> int:
+    """How much healthy time was compared with, in requests; a hundred samples weigh as one."""
+    traces = seen.spans.filter(~pl.col("bad"))["trace_id"].n_unique()
+    return traces + seen.samples.filter(~pl.col("bad")).height // 100
 
 
 def _pairs(trait: attributes.Trait | None) -> list[tuple[str, str]]:
@@ -333,8 +330,6 @@ def watermarks(lake: Lake) -> dict[str, str | None]:
     """How fresh each kind of telemetry is: its newest event."""
     out: dict[str, str | None] = {}
     for table, column in (("spans", "start"), ("samples", "ts"), ("logs", "ts"), ("errors", "ts")):
-        days = lake.days(table)
-        last = lake.scan(table).filter(pl.col("date") == days[-1]) if days else None
-        newest = last.select(pl.col(column).max()).collect().item() if last is not None else None
-        out[table] = stamp(newest) if newest else None
+        last = read.newest(lake, table, column)
+        out[table] = stamp(last) if last else None
     return out

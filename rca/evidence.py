@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import unquote
 
-from lake import Lake, sql
+from lake import Lake, Reading, UserError, sql
 from rca.question import Stretch
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CITED = ("spans", "edges", "samples", "series", "logs", "errors", "changes")
 ROWS = 20  # of a result that are kept; how many there were stands beside them
 
 
@@ -20,42 +26,107 @@ class Ledger:
     """The evidence of one diagnosis, numbered e1, e2, … in the order it was gathered."""
 
     def __init__(self, lake: Lake) -> None:
-        self._lake = lake
-        self._versions: dict[str, int] = {}
+        self._reading = Reading(lake, CITED)
         self.entries: list[dict[str, Any]] = []
 
     def add(self, kind: str, claim: str, query: str, tables: Sequence[str]) -> str:
         """Run a query and keep what it gave; the new entry's id."""
-        versions = {name: self._version(name) for name in tables}
-        result = sql(self._lake, query, versions)
+        result = self._reading.sql(query)
         name = f"e{len(self.entries) + 1}"
-        rows = [
-            [plain(value) for value in row.values()] for row in result.slice(0, ROWS).to_pylist()
-        ]
         self.entries.append(
             {
                 "id": name,
                 "kind": kind,
                 "claim": claim,
                 "query": query,
-                "tables": versions,
+                "tables": {table: self._reading.versions[table] for table in tables},
                 "columns": result.column_names,
-                "result": rows,
+                "result": _rows(result),
                 "rows": result.num_rows,
             }
         )
         return name
 
-    def _version(self, name: str) -> int:
-        if name not in self._versions:
-            self._versions[name] = self._lake.version(name)
-        return self._versions[name]
+    def has(self, query: str) -> bool:
+        """Whether a query gives any row; it is no evidence."""
+        return bool(self._reading.sql(query).num_rows)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reading.close()
+
+
+def _rows(result: pa.Table) -> list[list[Any]]:
+    return [[plain(value) for value in row.values()] for row in result.slice(0, ROWS).to_pylist()]
 
 
 def rerun(lake: Lake, entry: Mapping[str, Any]) -> list[list[Any]]:
     """The entry's query again, against the table versions it cites."""
-    result = sql(lake, entry["query"], entry["tables"])
-    return [[plain(value) for value in row.values()] for row in result.slice(0, ROWS).to_pylist()]
+    return _rows(sql(lake, entry["query"], entry["tables"]))
+
+
+def find(answer: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An entry of an answer by its id. UserError where there is none."""
+    entries = {entry["id"]: entry for entry in answer["evidence"]}
+    if name not in entries:
+        raise UserError(
+            f"the diagnosis of {answer['incident_id']} has no evidence {name!r}; it has"
+            f" {', '.join(entries) or 'none'}."
+        )
+    return dict(entries[name])
+
+
+def again(lake: Lake, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry's query run again: `fresh` at the versions it cites (None where vacuum removed
+    them), `newest` at the versions of now (`versions` of `tables`), whether it `holds`, and what
+    that comes to in a sentence (`says`).
+
+    The cited versions are judged by; where they are gone nothing holds or fails.
+    """
+    lost = gone(lake, entry["tables"])
+    versions = lake.versions(*entry["tables"])
+    fresh = None if lost else rerun(lake, entry)
+    newest = rerun(lake, {**entry, "tables": versions})
+    holds = None if fresh is None else _same(fresh, entry["result"])
+    moved = (
+        "the newest versions give the same"
+        if _same(newest, entry["result"])
+        else ("the newest versions give something else")
+    )
+    if lost:
+        said = f"{' and '.join(lost)} cannot be read any more: vacuum removed what it cited"
+    else:
+        said = (
+            "it still holds" if holds else "it does not hold: the same versions give something else"
+        )
+    return {
+        "holds": holds,
+        "says": f"{said}; {moved}.",
+        "fresh": fresh,
+        "newest": newest,
+        "versions": versions,
+    }
+
+
+def gone(lake: Lake, tables: Mapping[str, int]) -> list[str]:
+    """The cited tables whose version is no more: its log, or files it is made of."""
+    lost = []
+    for name, version in tables.items():
+        try:
+            files = lake.open(name, version).file_uris()
+        except UserError:
+            lost.append(f"{name} at version {version}")
+            continue
+        if lake.folder is not None and not all(Path(unquote(file)).exists() for file in files):
+            lost.append(f"{name} at version {version}")
+    return lost
+
+
+def _same(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether two results are the same rows, in any order."""
+    return sorted(map(str, some)) == sorted(map(str, others))
 
 
 def check(answer: Mapping[str, Any]) -> None:

@@ -12,12 +12,21 @@ LOUD = {  # the score at which a modality is half convinced
     "logs": 4.0,
     "errors": 4.0,
     "latency": 4.0,
+    "loss": 4.0,
     "metrics/cpu": 25.0,
-    "metrics/memory": 25.0,
-    "metrics/disk": 25.0,
-    "metrics/capacity": 25.0,
+    "metrics/memory": 8.0,
+    "metrics/disk": 10.0,
+    "metrics/restarts": 4.0,
+    "metrics/network_loss": 15.0,
+    "metrics/capacity": 15.0,
     "attributes": 4.0,
 }
+
+
+def loudness(found: pl.DataFrame) -> pl.DataFrame:
+    """The findings with `part`, between 0 and 1: how convinced each modality is."""
+    weight = pl.col("modality").replace_strict(LOUD, default=4.0, return_dtype=pl.Float64)
+    return found.with_columns(part=pl.col("score") / (pl.col("score") + weight))
 
 
 def fuse(found: pl.DataFrame) -> pl.DataFrame:
@@ -26,9 +35,7 @@ def fuse(found: pl.DataFrame) -> pl.DataFrame:
     `total` is the loudest modality's x / (x + c) plus a tenth of what the others leave open, so
     that equals are told apart by how many agree; scores fall strictly.
     """
-    weight = pl.col("modality").replace_strict(LOUD, default=4.0, return_dtype=pl.Float64)
-    scored = found.with_columns(part=pl.col("score") / (pl.col("score") + weight))
-    ordered = scored.sort("part", "modality", descending=[True, False])
+    ordered = loudness(found).sort("part", "modality", descending=[True, False])
     rest = (pl.col("part").sum() - pl.col("part").max()) / (1 + pl.len())
     total = pl.col("part").max() + 0.1 * rest * (1 - pl.col("part").max())
     each = ordered.group_by("service", maintain_order=True).agg(

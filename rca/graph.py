@@ -12,12 +12,7 @@ GROWN = 1.3  # times the healthy p90 that counts as deviating
 def hurt(facts: Facts) -> pl.DataFrame:
     """Calls between services before and during: (caller, callee, hurt), `hurt` when they became
     slower by 30 % and 1 ms, or fail more often by five in a hundred."""
-    caller = facts.spans.select("trace_id", parent_span_id="span_id", caller="service").unique(
-        ["trace_id", "parent_span_id"], keep="any"
-    )
-    calls = facts.spans.join(caller, on=["trace_id", "parent_span_id"]).filter(
-        pl.col("service") != pl.col("caller")
-    )
+    calls = facts.spans.filter(pl.col("caller") != pl.col("service"))
     took = pl.col("duration_ns")
     each = calls.group_by("caller", callee="service").agg(
         took.filter("bad").quantile(0.9).alias("after"),

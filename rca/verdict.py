@@ -1,8 +1,26 @@
-"""How sure a diagnosis may be, by code."""
+"""How sure a diagnosis may be, by code.
+
+The confidence is the chance that the first suspect is a true cause: a logistic regression on a
+few signals, fitted on generated incidents and healthy stretches (`python -m bench.rca fit`),
+each judged by coefficients found without it; `calibration.json` keeps what came out, from how
+many, and the error.
+"""
 
 from __future__ import annotations
 
-CONFIRMED, LIKELY = 0.85, 0.5
+import json
+import math
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import polars as pl
+
+from rca import fuse
+
+CONFIRMED, LIKELY = 0.93, 0.5
+AGREES = 0.3  # how loud a further kind of telemetry must be to count as agreeing
 REMEDY = {
     "network_delay": "reschedule",
     "network_loss": "reschedule",
@@ -25,16 +43,37 @@ REVERT = {
 }
 
 
-def confidence(
-    first: float, second: float, *, modalities: int, explained: bool, healthy: int
-) -> float:
-    """Between 0 and 1: how loud the first suspect is, how far ahead of the second, how many kinds
-    of telemetry agree, whether a change explains it; capped when there is little healthy time."""
-    lead = max(first - second, 0.0)
-    value = 0.55 * first + 0.25 * min(lead / 0.3, 1.0) + 0.1 * min(modalities / 3, 1.0)
-    value += 0.1 if explained else 0.0
-    cap = 0.95 if healthy >= 200 else 0.8 if healthy >= 30 else 0.45
-    return round(min(value, cap), 3)
+@cache
+def calibration() -> dict[str, Any]:
+    """The fitted coefficients by the name of their signal, `base`, and how they were made."""
+    text = files("rca").joinpath("calibration.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def signals(ranked: pl.DataFrame, found: pl.DataFrame) -> dict[str, float]:
+    """What the confidence is made from: how loud the first suspect is (as log-odds), how far
+    ahead of the second, how many kinds of telemetry speak against it."""
+    if not ranked.height:
+        return {}
+    first, second = [*ranked["total"].to_list(), 0.0][:2]
+    parts = fuse.loudness(found.filter(pl.col("service") == ranked["service"][0]))["part"]
+    safe = min(max(first, 0.01), 0.99)
+    return {
+        "loud": math.log(safe / (1 - safe)),
+        "lead": max(first - second, 0.0),
+        "agree": float(min((parts >= AGREES).sum(), 3)),
+    }
+
+
+def confidence(given: Mapping[str, float], healthy: int) -> float:
+    """Between 0 and 1; capped where little healthy time (`healthy` requests) was compared with."""
+    if not given:
+        return 0.0
+    fitted = calibration()
+    line = fitted["base"] + sum(fitted["weights"][name] * value for name, value in given.items())
+    cap = 0.99 if healthy >= 100 else 0.8 if healthy >= 30 else 0.45
+    return round(min(1 / (1 + math.exp(-line)), cap), 3)
 
 
 def verdict(value: float) -> str:

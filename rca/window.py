@@ -52,7 +52,7 @@ def require_telemetry(lake: Lake, window: Stretch) -> None:
             pl.col(column) >= window[0],
             pl.col(column) < window[1],
         )
-        if some.head(1).collect().height:
+        if some.select(column).head(1).collect().height:
             return
     spans = lake.scan("spans").select(pl.col("start").min(), last=pl.col("start").max()).collect()
     low, high = spans.row(0)

@@ -10,6 +10,15 @@ import polars as pl
 from lake import Lake, UserError
 
 
+def newest(lake: Lake) -> dict[str, Any]:
+    """The newest diagnosis of all. UserError where there is none."""
+    rows = lake.scan("diagnoses").sort("recorded_at").select("answer").tail(1).collect()
+    if not rows.height:
+        raise UserError("there is no diagnosis yet; `rootlake diagnose` makes one.")
+    answer: dict[str, Any] = json.loads(rows["answer"][0])
+    return answer
+
+
 def stored(lake: Lake, incident: str) -> dict[str, Any]:
     """The newest diagnosis of an incident. UserError where there is none."""
     rows = lake.scan("diagnoses").filter(pl.col("incident_id") == incident)

@@ -23,6 +23,7 @@ COMMANDS = (
     "status",
     "detect",
     "diagnose",
+    "evidence",
     "report",
     "fix",
     "ask",

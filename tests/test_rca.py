@@ -231,9 +231,9 @@ def test_documents_and_tests_do_not_run(path: str) -> None:
 
 
 def test_little_healthy_time_never_confirms() -> None:
-    loud = {"modalities": 3, "explained": True}
-    assert verdict.verdict(verdict.confidence(0.99, 0.1, healthy=500, **loud)) == "confirmed"
-    assert verdict.verdict(verdict.confidence(0.99, 0.1, healthy=5, **loud)) == "inconclusive"
+    loud = {"loud": 4.5, "lead": 0.9, "agree": 3.0}
+    assert verdict.verdict(verdict.confidence(loud, 500)) == "confirmed"
+    assert verdict.verdict(verdict.confidence(loud, 5)) == "inconclusive"
 
 
 def test_the_command_prints_one_object(demo_folder: Path) -> None:

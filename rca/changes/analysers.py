@@ -59,6 +59,10 @@ def _config(files: Sequence[File]) -> str | None:
     return _setting("config")(files) or code.environment(files)
 
 
+def _cache(files: Sequence[File]) -> str | None:
+    return _setting("cache")(files) or code.uncached(files)
+
+
 def _logic(files: Sequence[File]) -> str | None:
     return code.throws(files) or code.logic(files)
 
@@ -69,7 +73,7 @@ ANALYSERS = (
     Analyser("timeout", "changes or removes a timeout", {"dependency": 1, "exception": 0.9, "capacity": 0.9, "config": 0.8, "network_loss": 0.6}, _setting("timeout")),
     Analyser("pool", "changes a pool's size or a limit", {"capacity": 1, "dependency": 0.9, "exception": 0.8, "config": 0.8, "memory": 0.7, "cpu": 0.6}, _setting("pool")),
     Analyser("retries", "changes retries", {"dependency": 0.9, "capacity": 0.9, "cpu": 0.8, "exception": 0.8, "external": 0.6}, _setting("retries")),
-    Analyser("cache", "changes a cache or its lifetime", {"dependency": 0.9, "memory": 0.9, "cpu": 0.8, "capacity": 0.8, "wrong_return": 0.6, "disk": 0.5}, _setting("cache")),
+    Analyser("cache", "changes a cache or its lifetime", {"dependency": 0.9, "memory": 0.9, "cpu": 0.8, "capacity": 0.8, "wrong_return": 0.6, "disk": 0.5}, _cache),
     Analyser("resources", "changes memory or CPU", {"memory": 1, "cpu": 1, "capacity": 0.8, "dependency": 0.7, "exception": 0.6, "config": 0.6}, _setting("resources")),
     Analyser("version", "changes a dependency's version", {"exception": 0.9, "dependency": 0.8, "memory": 0.8, "cpu": 0.8, "wrong_return": 0.8, "capacity": 0.6, "config": 0.6}, versions.dependencies),
     Analyser("runtime", "changes the runtime or image it runs on", {"dependency": 0.9, "memory": 0.9, "cpu": 0.9, "exception": 0.8, "capacity": 0.8, "wrong_return": 0.7, "disk": 0.6, "config": 0.6, "network_loss": 0.5}, versions.runtime),

@@ -31,7 +31,7 @@ _MODEL = re.compile(
 GUARD = re.compile(
     r"(?i)\bis (not )?none\b|(?<!err )(?<!err)[!=]=+ ?(nil|null|undefined|none)\b|\b(nil|null|undefined) ?[!=]=|\?\.|&\.|\?\?|\.(nil|present|blank|empty)\?"
     r"|\bisset\(|\bempty\(|\bisnull\w*\(|\bnonnull\(|orelse\w*\(|ofnullable\(|getordefault\(|unwrap_or\w*\(|\bif (not |!)[\w.]+( *:|\) *[{\w]|$)|\bif \(![\w.]+\)"
-    r"|\.get\([^(),]+,[^()]+\)|\.fetch\([^(),]+,[^()]+\)|\b(has|contains)_?key\w*\(|key_exists\(|\bin\b [\w.]+:$|\bunless [\w.]+$|\bok\s*:?=|; ok\b|\.dig\("
+    r"|\.get\([^(),]+,[^()]+\)|\.fetch\([^(),]+,[^()]+\)|\b(has|contains)_?key\w*\(|key_exists\(|\bin\b [\w.]+:$|\bunless [\w.]+$|\bok\s*:?=|; ok\b|\.dig\(|\bif [\w.]+ else\b"
 )
 HANDLED = re.compile(
     r"(?i)^\s*(\}\s*)?(except|catch|rescue)\b|\bif err ?!= ?nil\b|\.catch\(|\brecover\(\)|\bon_?error\b|@exceptionhandler"
@@ -40,6 +40,7 @@ IGNORED = re.compile(r",\s*_\s*:?=\s|\.unwrap\(\)")
 WAIT = re.compile(
     r"(?i)\bsleep\w*\(|\.lock\(\)|\bsynchronized\b|\block\s*\(|\bmutex\b|\bacquire\(|\.wait\(\)|\.join\(\)|\.result\(\)|\.block\(\)|\bflock\b|for update\b"
 )
+CACHED = re.compile(r"(?i)cache\w*(\.|->|::)(set|put|get|add|fetch|remember)\w*\(")
 ASIDE = re.compile(
     r"(?i)create_task\(|ensure_future\(|^\s*go [\w.]+\(|task\.run\(|setimmediate\(|spawn\w*\(|enqueue\w*\(|\.delay\(|perform_later|_async\(|\.submit\(|dispatch\("
 )
@@ -163,6 +164,11 @@ def guards(files: Sequence[File]) -> str | None:
 def handling(files: Sequence[File]) -> str | None:
     """An error that was handled and is not any more."""
     return _lost(files, HANDLED) or (_gained(files, IGNORED) if _lost(files, HANDLED) else None)
+
+
+def uncached(files: Sequence[File]) -> str | None:
+    """Something that was put into a cache, or looked up there, and is not any more."""
+    return _lost(files, CACHED)
 
 
 def waits(files: Sequence[File]) -> str | None:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 IDLE = re.compile(
-    r"(?i)(^|/)(tests?|specs?|__tests__|testdata|fixtures|docs?|examples?|\.github|\.gitlab|\.circleci)/"
+    r"(?i)(^|/)(tests?|specs?|__tests__|testdata|fixtures|docs?|examples?|i18n|locales?|translations|\.github|\.gitlab|\.circleci)/"
     r"|(^|/)(test_[^/]*|conftest\.py|[^/]*_(test|spec)\.\w+|[^/]*\.(test|spec)\.\w+|[^/]*tests?\.(java|cs|kt|php))$"
     r"|(^|/)(\.gitlab-ci\.ya?ml|jenkinsfile|makefile|license|codeowners|changelog[^/]*|readme[^/]*)$"
     r"|\.(md|rst|txt\.orig|adoc|css|scss|less|svg|png|jpe?g|gif|ico|html?\.snap|snap)$"
 )
 CONFIG = re.compile(
     r"(?i)\.(ya?ml|toml|ini|cfg|conf|properties|json|tf|tfvars|hcl|env|xml)$|(^|/)\.env[^/]*$"
-    r"|(^|/)(dockerfile[^/]*|procfile)$"
+    r"|(^|/)(dockerfile[^/]*|procfile)$|(^|/)config/[^/]+\.rb$"
 )
 LOGS = re.compile(
     r"(?i)^\s*(await\s+)?(this\.|self\.|_)?(\w+\.)*(log|logger|logging|slog|zap|console|fmt|rails\.logger|system\.out|_?logger)"
@@ -178,6 +178,7 @@ def squeezed(text: str) -> str:
     return re.sub(r"\s+", "", text).rstrip(",;")
 
 
+_GENERIC = re.compile(r"(?<=\w)<[A-Z][\w\[\], |.?<>]*>")  # Promise<Item[]> compares nothing
 _TOKEN = re.compile(
     r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`|[A-Za-z_$@][\w$]*|\d[\w.]*|[<>=!]=+|&&|\|\||\?\?|\?\.|&\.|=>|->|::|:=|\+\+|--|[-+*/%&|^]=|\S'
 )
@@ -185,7 +186,8 @@ _TOKEN = re.compile(
 
 def tokens(lines: Sequence[Line]) -> list[str]:
     """The tokens of some lines; a comma before a closing bracket is none."""
-    found = [one for line in lines for one in _TOKEN.findall(line.text)]
+    texts = [_GENERIC.sub("", line.text) for line in lines]
+    found = [one for text in texts for one in _TOKEN.findall(text)]
     after = [*found[1:], ""]
     return [
         one

@@ -11,7 +11,8 @@ import polars as pl
 from lake import Lake
 from rca.changes.rank import Suspect
 from rca.changes.signs import Frame, frames_in, frames_of
-from rca.facts import Facts, within
+from rca.facts import Facts
+from rca.read import within
 
 LOUD = ("WARN", "ERROR", "FATAL")
 LINES = 200  # loud lines that are read, one of each template first
@@ -45,7 +46,7 @@ def loud_lines(lake: Lake, seen: Facts, service: str) -> list[str]:
     if not len(new):
         return []
     rows = lake.scan("logs").filter(
-        within("ts", [seen.window]),
+        within("ts", seen.window),
         pl.col("service") == service,
         pl.col("severity").is_in(LOUD),
         pl.col("template_id").is_in(new.implode()),
@@ -77,21 +78,13 @@ def _stacks(seen: Facts, service: str) -> list[Frame]:
 def fanout(spans: pl.DataFrame, service: str) -> float | None:
     """How many times the usual calls to stores a request to a service makes: leaf spans of its own
     below each span it was called with, in the window over healthy time. None where either has none."""
-    if not spans.height:
-        return None
     mine = spans.filter(pl.col("service") == service)
-    parents = spans.select("trace_id", span_id="parent_span_id").drop_nulls().unique()
-    own = mine.select("trace_id", parent_span_id="span_id").unique()
-    leaves = mine.join(parents, on=["trace_id", "span_id"], how="anti").join(
-        own, on=["trace_id", "parent_span_id"], how="semi"
+    inner = (pl.col("caller") == service).fill_null(value=False)
+    count = mine.group_by("bad").agg(
+        leaves=(inner & pl.col("leaf")).sum(), asked=(~inner).sum().clip(lower_bound=1)
     )
-    asked = mine.join(own, on=["trace_id", "parent_span_id"], how="anti", nulls_equal=False)
-    per = [
-        leaves.filter(pl.col("bad") == bad).height
-        / max(asked.filter(pl.col("bad") == bad).height, 1)
-        for bad in (True, False)
-    ]
-    return per[0] / per[1] if min(per) > 0 else None
+    per = {row["bad"]: row["leaves"] / row["asked"] for row in count.to_dicts()}
+    return per[True] / per[False] if per.get(True) and per.get(False) else None
 
 
 def says(texts: str, pattern: str) -> str | None:

@@ -76,12 +76,12 @@ def _scored(story: Story, suspects: Sequence[Suspect], onset: datetime) -> Row:
     }
 
 
-def _speaker(story: Story) -> Row:
+def _speaker(story: Story) -> Mapping[str, Any]:
     """The commit, unless only the calendar ties it to a rollout that says more for itself."""
     if story.told or story.lead["kind"] != "commit" or list(acts(story.lead["diff"])):
-        return dict(story.lead)
+        return story.lead
     telling = [row for row in story.others if _upgrade(row)]
-    return dict(telling[0] if telling else story.lead)
+    return telling[0] if telling else story.lead
 
 
 def touches(row: Mapping[str, Any], service: str) -> bool:

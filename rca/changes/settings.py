@@ -16,7 +16,7 @@ KINDS = (  # the first that fits the key, with the keys it lies under before it
     ("resources", r"(limits|requests|resources)\.(memory|cpu|ephemeral)|xm[xs]$|gomemlimit|gomaxprocs|heap|mem(ory)?_?limit|memory_?(size|reservation|mb)|(^|\.)(memory|cpus?)$|cpu_?(limit|shares|quota)"),
     ("timeout", r"time_?out|deadline|patience|max_?wait|keepalive_?time"),
     ("retries", r"retr(y|ies)|attempt|backoff|wait_?none|redeliver"),
-    ("cache", r"ttl|cache|maxmemory|evict|max_?age|memoi[sz]e"),
+    ("cache", r"ttl|cache|expir(y|ation|es)|maxmemory|evict|max_?age|memoi[sz]e"),
     ("pool", r"pool|conn(ection)?s?\b|conns$|worker|thread|concurren|parallel|overflow|replicas|queue|semaphore|rate|limit|burst|batch_?size|max_?(active|size|requests|in_?flight|open|idle|conn)|quota|capacity|prefetch"),
 )  # fmt: skip
 NETWORK = r"port$|podselector|matchlabels|nodeselector|topologykey|hostnetwork|dnspolicy|egress|mtu|tls\.mode|loadbalancer|cidr"
@@ -32,7 +32,7 @@ _CALL = re.compile(
     r"(?P<key>@?[A-Za-z_]\w*)(?:\[[^\]]*\])?\((?=(?P<value>(?:[^()]|\([^()]*\))*)\))"
 )
 _WORDS = re.compile(
-    r"^\s*(?P<key>[a-z][a-z_-]+)\s+(?P<value>[\w./-]+);?$"
+    r"^\s*(?P<key>[a-z][a-z_-]+)\s+(?P<value>[\w., /-]+);?$"
 )  # redis, nginx and the like
 _SPACED = re.compile(r"(?P<key>[A-Z][a-z]+(?: [A-Za-z]+){1,3})\s*=\s*(?P<value>[^;\"']+)")
 _ELEMENT = re.compile(r"<(?P<key>[\w.-]+)>(?P<value>[^<]+)</")
@@ -165,7 +165,7 @@ def _own(setting: Setting) -> str:
     """In code the key alone tells, or that of the call it is an argument of."""
     call = re.search(r"(\w+)\s*\{?$", setting.above)
     key = setting.key.lower()
-    if key in {"max", "min", "size", "maxsize", "capacity"}:
+    if key in {"max", "min", "size", "maxsize", "capacity", "limit", "count", "times"}:
         return f"{setting.above}.{key}".lower()
     return f"{call[1]}.{key}".lower() if call and key == "level" else key
 
@@ -193,7 +193,8 @@ def changed(files: Sequence[File], wanted: str) -> list[Changed]:
         new = _partner(old, come)
         if new is not None:
             come.remove(new)
-        if new is None or ((old.literal or new.literal) and _value(old) != _value(new)):
+        stated = old.literal or (new is not None and new.literal)
+        if stated and (new is None or _value(old) != _value(new)):
             out.append(_change(old, new))
     out += [Changed(new.key, new.whole, None, new.value[:60]) for new in come if new.literal]
     return list(dict.fromkeys(out))

@@ -158,8 +158,8 @@ def named(diff: str | None, words: str) -> str | None:
     if not said:
         return None
     for one in parse(diff or ""):
-        old = {word for line in one.removed for word in _NAME.findall(line.text)}
-        new = {word for line in one.added for word in _NAME.findall(line.text)}
+        old: set[str] = {word for line in one.removed for word in _NAME.findall(line.text)}
+        new: set[str] = {word for line in one.added for word in _NAME.findall(line.text)}
         for word in sorted((old ^ new) if old and new else (old | new), key=len, reverse=True):
             if word.lower() in said and _telling(word):
                 return word

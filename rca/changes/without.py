@@ -12,7 +12,8 @@ import polars as pl
 from lake import Lake
 from rca.changes.failing import says
 from rca.changes.rank import Suspect
-from rca.facts import Facts, within
+from rca.facts import Facts
+from rca.read import scan, within
 
 EXPIRED = r"(?i)certificate\b.*\b(expired|not yet valid|unknown authority|verify failed|revoked)|x509:|pkix path|cert(ificate)?_(expired|verify_failed)|ssl.*handshake.*fail|notafter"
 FULL = r"(?i)pool\b.*\b(exhausted|full|timeout)|too many (open files|connections|clients|requests)|queue\b.*\bfull|no free (connection|slot|thread|worker)|rejectedexecution|resource.?exhausted|no space left"
@@ -91,15 +92,12 @@ def outside(lake: Lake, seen: Facts, service: str) -> pl.DataFrame:
     """A service's client spans without a child, in the window and minutes of healthy time, to a
     host (`peer`) that is neither a service of these spans nor inside."""
     spans = seen.spans
-    parents = spans.select("trace_id", span_id="parent_span_id").drop_nulls().unique()
-    mine = spans.filter(pl.col("service") == service, pl.col("kind") == "client")
-    mine = mine.join(parents, on=["trace_id", "span_id"], how="anti")
+    mine = spans.filter(pl.col("service") == service, pl.col("kind") == "client", "leaf")
     if not mine.height:
         return mine.with_columns(peer=pl.lit(None, pl.String))
     near = [(max(start, end - NEAR), end) for start, end in seen.baselines[:1]]
     peer = pl.coalesce(*(pl.col("attributes").map.get(key) for key in PEER)).alias("peer")
-    rows = lake.scan("spans").filter(
-        within("start", [seen.window, *near]),
+    rows = scan(lake, "spans", [within("start", one) for one in (seen.window, *near)]).filter(
         pl.col("service") == service,
         pl.col("kind") == "client",
     )

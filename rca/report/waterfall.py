@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 
 from lake import Lake
-from rca import facts
+from rca import facts, read
+from rca.related import with_self_time
 
 WIDTH, NAMES, ROW = 960, 330, 22
 MOST = 60  # rows drawn; what is left out is said
@@ -56,14 +57,14 @@ def svg(lake: Lake, answer: Row, trace: str) -> str:
     """The trace, drawn."""
     around = [_stretch(answer["window"]), *(_stretch(one) for one in answer["baselines"])]
     rows = (
-        lake.scan("spans")
-        .filter(facts.within("start", around), pl.col("trace_id") == trace)
+        read.scan(lake, "spans", [read.within("start", one) for one in read.joined(around)])
+        .filter(pl.col("trace_id") == trace)
         .sort("start_ns")
         .collect()
     )
     if not rows.height:
         return ""
-    spans = facts.with_self_time(rows).to_dicts()
+    spans = with_self_time(rows).to_dicts()
     order = _nested(spans)
     start = min(one["start_ns"] for one in spans)
     whole = max(max(one["start_ns"] + one["duration_ns"] for one in spans) - start, 1)
@@ -142,8 +143,8 @@ def _took(nanos: int) -> str:
 def _logs(lake: Lake, around: list[tuple[datetime, datetime]], trace: str) -> str:
     """What was logged under the trace."""
     lines = (
-        lake.scan("logs")
-        .filter(facts.within("ts", around), pl.col("trace_id") == trace)
+        read.scan(lake, "logs", [read.within("ts", one) for one in read.joined(around)])
+        .filter(pl.col("trace_id") == trace)
         .sort("ts")
         .select("ts", "service", "severity", "body")
         .collect()

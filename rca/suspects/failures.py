@@ -10,12 +10,16 @@ import polars as pl
 
 from rca.suspects import frame
 
+MOST = 40.0  # log-likelihood beyond which more requests tell nothing more
+
 
 def origins(spans: pl.DataFrame) -> pl.DataFrame:
-    """Failed spans without a failed child."""
+    """Failed spans without a failed child. A call that failed though its callee did not, for it
+    was too slow or was never reached, is not its caller's doing."""
     failed = spans.filter("error")
     above = failed.select("trace_id", span_id="parent_span_id").drop_nulls().unique()
-    return failed.join(above, on=["trace_id", "span_id"], how="anti")
+    deepest = failed.join(above, on=["trace_id", "span_id"], how="anti")
+    return deepest.filter(~pl.col("client"))
 
 
 def score(spans: pl.DataFrame) -> pl.DataFrame:
@@ -28,6 +32,7 @@ def score(spans: pl.DataFrame) -> pl.DataFrame:
         pl.col("trace_id").filter(~pl.col("bad")).n_unique().alias("k0"),
         pl.col("pod").filter("bad").mode().first().alias("pod"),
         pl.col("operation").filter("bad").mode().first().alias("subject"),
+        (pl.col("party") == "external").filter("bad").mean().alias("outside"),
     )
     own = spans.group_by("service").agg(
         pl.col("trace_id").filter("bad").n_unique().alias("n1"),
@@ -37,13 +42,15 @@ def score(spans: pl.DataFrame) -> pl.DataFrame:
     if not totals.get(True) or not each.height:
         return frame(each.clear().select("service", score=pl.lit(0.0)))
     p1, p0 = pl.col("k1") / pl.col("n1"), pl.col("k0") / pl.col("n0").clip(lower_bound=1)
-    likely = likelihood(pl.col("k1"), pl.col("n1"), pl.col("k0"), pl.col("n0"))
+    likely = likelihood(pl.col("k1"), pl.col("n1"), pl.col("k0"), pl.col("n0")).clip(0, MOST)
     rises = pl.when(p1 > p0).then(likely * (p1 - p0)).otherwise(0.0)
     return frame(
         each.select(
             "service",
             modality=pl.lit("errors"),
-            fault=pl.lit("exception"),
+            fault=pl.when(pl.col("outside") > 0.5)
+            .then(pl.lit("external"))
+            .otherwise(pl.lit("exception")),
             score=rises,
             pod="pod",
             subject="subject",

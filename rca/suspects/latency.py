@@ -1,57 +1,70 @@
 """Latency: the share of a service's spans whose self-time is far above what is usual for their
 operation, in the window against healthy time. Self-time, so that a caller is not blamed for its
-callee."""
+callee. What a service spends waiting for a store or for somebody outside is named as such."""
 
 from __future__ import annotations
 
 import polars as pl
 
 from rca.suspects import frame
+from rca.suspects.failures import likelihood
+from rca.suspects.logs import as_before
 
 MS = 1e6
 FACTOR = 1.5  # of the healthy 95th percentile: beyond it a span is slow
+KEY = ["service", "operation"]
 
 
 def slow(spans: pl.DataFrame) -> pl.DataFrame:
     """`spans` with `slow`: self-time beyond 1.5 × its operation's healthy q95 and by over 1 ms."""
-    key = ["service", "operation"]
     usual = (
         spans.filter(~pl.col("bad"))
-        .group_by(key)
+        .group_by(KEY)
         .agg(pl.col("self_ns").quantile(0.95).alias("q95"))
     )
-    joined = spans.join(usual, on=key, how="left", maintain_order="left")
+    joined = spans.join(usual, on=KEY, how="left", maintain_order="left")
     beyond = (pl.col("self_ns") > FACTOR * pl.col("q95")) & (pl.col("self_ns") - pl.col("q95") > MS)
     return joined.with_columns(beyond.fill_null(value=False).alias("slow"))
 
 
 def score(spans: pl.DataFrame) -> pl.DataFrame:
-    """The growth of the share of slow spans, weighed by how much time they lose."""
-    marked = slow(spans)
-    key = ["service", "operation"]
-    each = marked.group_by(key).agg(
-        pl.col("slow").filter("bad").mean().alias("after"),
-        pl.col("slow").filter(~pl.col("bad")).mean().alias("before"),
-        pl.col("slow").filter("bad").sum().alias("hits"),
-        pl.col("bad").sum().alias("count"),
+    """The growth of the share of slow spans, as far as it is no chance, weighed by the share of
+    all time lost that is lost here. Waiting for another service is no time of its own."""
+    own = spans.filter(~pl.col("client"))
+    marked = slow(own)
+    each = marked.group_by(KEY).agg(
+        pl.col("slow").filter("bad").sum().alias("k1"),
+        pl.col("slow").filter(~pl.col("bad")).sum().alias("k0"),
+        pl.col("bad").sum().alias("n1"),
+        (~pl.col("bad")).sum().alias("n0"),
+        pl.col("slow").filter(pl.col("bad").is_null()).sum().alias("kn"),
+        pl.col("bad").is_null().sum().alias("nn"),
         (pl.col("self_ns") - pl.col("q95"))
         .filter(pl.col("bad") & pl.col("slow"))
         .sum()
         .alias("lost"),
         pl.col("pod").filter(pl.col("bad") & pl.col("slow")).mode().first().alias("pod"),
+        pl.col("party").first(),
     )
-    each = each.filter(pl.col("hits") >= 3)
-    total = pl.col("lost").sum()
-    grown = (pl.col("after") - pl.col("before").fill_null(0.0)).clip(lower_bound=0.0)
-    scored = each.with_columns(score=10 * grown * (pl.col("lost") / total).sqrt())
+    each = each.filter(pl.col("k1") >= 3, pl.col("n0") >= 1)
+    before, after = pl.col("k0") / pl.col("n0"), pl.col("k1") / pl.col("n1")
+    likely = likelihood(pl.col("k1"), pl.col("n1"), pl.col("k0") + 0.5, pl.col("n0") + 1)
+    sure = (1 - (-likely.clip(0, None) / 4).exp()) * as_before(after, before)
+    grown = (after - (pl.col("k0") + 0.5) / (pl.col("n0") + 1)).clip(lower_bound=0.0)
+    scored = each.with_columns(
+        score=10 * grown * sure * (pl.col("lost") / pl.col("lost").sum()).sqrt(),
+        before=before,
+        after=after,
+    )
     worst = scored.sort("score", descending=True).unique(
         "service", keep="first", maintain_order=True
     )
+    outside = pl.col("party") == "external"
     return frame(
         worst.select(
             "service",
             modality=pl.lit("latency"),
-            fault=pl.lit("dependency"),
+            fault=pl.when(outside).then(pl.lit("external")).otherwise(pl.lit("dependency")),
             score="score",
             pod="pod",
             subject="operation",

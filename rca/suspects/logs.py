@@ -1,9 +1,10 @@
 """Logs: templates whose share of requests flips.
 
 Per (service, entry operation, template): of the requests that reached the service, the share
-whose trace wrote it, in the window against healthy time; log-likelihood ratio × Δshare². Only
-ordinary templates that fall silent and WARN or ERROR templates that rise count, and a loud line
-only in the innermost service of its trace that is loud; the worst speaks for its service.
+whose trace wrote it, in the window against healthy time. Only ordinary templates that fall silent
+and WARN or ERROR templates that rise count. A request in which a service further in behaves
+oddly too does not count against the service around it: what fails inside is passed up, and each
+service on the way complains of it.
 """
 
 from __future__ import annotations
@@ -11,86 +12,165 @@ from __future__ import annotations
 import polars as pl
 
 from rca.suspects import frame
-from rca.suspects.failures import likelihood
+from rca.suspects.failures import MOST, likelihood
 
 LOUD = ("WARN", "ERROR", "FATAL")
-THROWN = r"(?i)exception|traceback|panic|threw|stack ?trace|segfault|unhandled"
+THROWN = r"(?i)exception|traceback|panic|threw|stack ?trace|segfault|unhandled|error:"
+TELLING = 0.3  # the score from which a flip marks the requests it is seen in as odd
+KEY = ["service", "entry", "template_id"]
 
 
-def flips(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """Every (service, entry, template) with its shares and score."""
-    key = ["service", "entry", "template_id"]
-    reached = spans.group_by("service", "entry").agg(
-        pl.col("trace_id").filter("bad").n_unique().alias("n1"),
-        pl.col("trace_id").filter(~pl.col("bad")).n_unique().alias("n0"),
+def flips(logs: pl.DataFrame, spans: pl.DataFrame, passed: pl.DataFrame) -> pl.DataFrame:
+    """Every (service, entry, template) with its shares and score; `passed` (trace_id, service)
+    are left out of the count."""
+    visits = spans.select("trace_id", "service", "entry", "bad").unique(["trace_id", "service"])
+    visits = visits.join(passed, on=["trace_id", "service"], how="anti")
+    near = pl.col("trace_id").filter(pl.col("bad").is_null()).len()
+    reached = visits.group_by("service", "entry").agg(
+        pl.col("bad").sum().alias("n1"), (~pl.col("bad")).sum().alias("n0"), near.alias("nn")
     )
-    loud = pl.col("severity").is_in(LOUD)
-    counted = (
-        innermost(logs.filter(pl.col("entry").is_not_null()), spans)
-        .group_by(key)
+    lines = _per_request(logs, visits)
+    counted = lines.group_by(KEY).agg(
+        pl.col("bad").sum().alias("k1"),
+        (~pl.col("bad")).sum().alias("k0"),
+        pl.col("bad").is_null().sum().alias("kn"),
+        *(
+            pl.col("lines").pow(power).filter(which).sum().alias(f"{name}{number}")
+            for power, name in ((1, "s"), (2, "q"))
+            for which, number in (("bad", 1), (~pl.col("bad"), 0))
+        ),
+        pl.col("loud").any(),
+        pl.col("pod").filter("bad").mode().first().alias("pod"),
+    )
+    joined = counted.join(reached, on=["service", "entry"])
+    joined = joined.filter(pl.col("n1") >= 2, pl.col("n0") >= 2)
+    return _scored(joined)
+
+
+def _per_request(logs: pl.DataFrame, visits: pl.DataFrame) -> pl.DataFrame:
+    """(…, lines): how often each request wrote each template."""
+    severe = pl.col("severity").is_in(LOUD)
+    each = (
+        logs.filter(pl.col("trace_id").is_not_null())
+        .group_by("trace_id", "service", "template_id")
         .agg(
-            pl.col("trace_id").filter("bad").n_unique().alias("k1"),
-            pl.col("trace_id").filter(~pl.col("bad")).n_unique().alias("k0"),
-            loud.any().alias("loud"),
-            pl.col("pod").filter("bad").mode().first().alias("pod"),
-            pl.col("template").first().str.contains(THROWN).alias("thrown"),
-        )
-        .join(reached, on=["service", "entry"])
-        .filter(pl.col("n1") >= 2, pl.col("n0") >= 2)
-        .with_columns(
-            pl.min_horizontal("k1", "n1").alias("k1"), pl.min_horizontal("k0", "n0").alias("k0")
+            pl.len().cast(pl.Float64).alias("lines"),
+            severe.any().alias("loud"),
+            pl.col("pod").first(),
         )
     )
+    return each.join(visits, on=["trace_id", "service"])
+
+
+def _scored(counted: pl.DataFrame) -> pl.DataFrame:
+    """Presence: log-likelihood ratio × Δp², for a rising loud line × Δp, because what it tells of
+    may touch few requests; a line that falls may also come less often per request (Welch's t² / 2
+    × relative fall²). Weighed by how well the minutes just before the window agree with healthy
+    time: what was so before is not the incident's."""
     p1, p0 = pl.col("k1") / pl.col("n1"), pl.col("k0") / pl.col("n0")
-    counts = pl.when("loud").then(p1 > p0).otherwise(p1 < p0)
-    weight = likelihood(pl.col("k1"), pl.col("n1"), pl.col("k0"), pl.col("n0")) * (p1 - p0) ** 2
+    likely = likelihood(
+        pl.col("k1") + 0.5, pl.col("n1") + 1, pl.col("k0") + 0.5, pl.col("n0") + 1
+    ).clip(0, MOST)
+    m1, m0 = pl.col("s1") / pl.col("n1"), pl.col("s0") / pl.col("n0")
+    floor = 0.15 * pl.max_horizontal(m1, m0)
+    spread = sum(
+        pl.max_horizontal(pl.col(f"q{i}") / pl.col(f"n{i}") - mean**2, floor) / pl.col(f"n{i}")
+        for i, mean in ((1, m1), (0, m0))
+    )
+    fewer = ((m1 - m0) ** 2 / spread / 6).clip(0, MOST) * ((m0 - m1) / m0.clip(1e-9)) ** 2
+    quiet = pl.max_horizontal(
+        pl.when(p1 < p0).then(likely * (p1 - p0) ** 2).otherwise(0.0),
+        pl.when((m1 < m0) & (m0 > 1.5) & (p0 > 0.5)).then(fewer).otherwise(0.0),
+    )
+    loud = pl.when(p1 > p0).then(likely * (p1 - p0)).otherwise(0.0)
+    agrees = as_before(p1, p0)
     return counted.with_columns(
-        before=p0, after=p1, score=pl.when(counts).then(weight).otherwise(0.0)
+        before=p0,
+        after=p1,
+        rise=likely * (p1 - p0).clip(0) ** 2,
+        score=pl.when("loud").then(loud * agrees.clip(0.5)).otherwise(quiet * agrees**1.5),
     )
 
 
-def innermost(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """The lines without the loud ones of services whose callees, in the same trace, are loud too:
-    an error is passed up, and each service on the way complains of it."""
-    ends = pl.col("start_ns") + pl.col("duration_ns")
-    stay = spans.group_by("trace_id", "service").agg(
-        pl.col("start_ns").min().alias("start"), ends.max().alias("end")
+def as_before(p1: pl.Expr, p0: pl.Expr) -> pl.Expr:
+    """Between 0.25 and 1: how much better the minutes just before (kn of nn) agree with the healthy
+    share than with the window's; 1 where there are none."""
+    kn, nn = pl.col("kn"), pl.col("nn")
+
+    def logl(p: pl.Expr) -> pl.Expr:
+        safe = p.clip(0.03, 0.97)
+        return kn * safe.log() + (nn - kn) * (1 - safe).log()
+
+    return (2.0 / (1.0 + (logl(p1) - logl(p0)).clip(-20, 20).exp())).clip(0.25, 1.0)
+
+
+def odd(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+    """(trace_id, service): the window's requests in which a service does what it did not do in
+    healthy time: it fails, writes a loud line that is new, or leaves out one it always wrote."""
+    none = pl.DataFrame(schema={"trace_id": pl.String, "service": pl.String})
+    now = spans.filter("bad")
+    failed = now.filter("error").select("trace_id", "service")
+    lines = logs.filter("bad", pl.col("trace_id").is_not_null())
+    if not lines.height:
+        return failed.unique()
+    telling = flips(logs, spans, none).filter(pl.col("score") > TELLING)
+    seen = lines.select("trace_id", "service", "entry", "template_id").unique()
+    loud = telling.filter("loud").select(KEY)
+    rising = seen.join(loud, on=KEY, how="semi").select("trace_id", "service")
+    always = telling.filter(~pl.col("loud"), pl.col("before") > 0.8).select(KEY)
+    visits = now.select("trace_id", "service", "entry").unique()
+    silent = visits.join(always, on=["service", "entry"]).join(
+        seen, on=["trace_id", *KEY], how="anti"
     )
-    loud = logs.filter(pl.col("severity").is_in(LOUD)).select("trace_id", "service").unique()
-    loud = loud.join(stay, on=["trace_id", "service"])
-    outer = (
-        loud.join(loud, on="trace_id", suffix="_within")
+    return pl.concat([failed, rising, silent.select("trace_id", "service")]).unique()
+
+
+def passed_on(marked: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+    """The (trace_id, service) of `marked` around others of it: what they do is passed up to them."""
+    stay = (
+        spans.join(marked.select("trace_id").unique(), on="trace_id", how="semi")
+        .group_by("trace_id", "service")
+        .agg(
+            pl.col("start_ns").min().alias("start"),
+            (pl.col("start_ns") + pl.col("duration_ns")).max().alias("end"),
+        )
+    )
+    here = marked.join(stay, on=["trace_id", "service"])
+    return (
+        here.join(here, on="trace_id", suffix="_within")
         .filter(
             pl.col("service") != pl.col("service_within"),
             pl.col("start") < pl.col("start_within"),
             pl.col("end") > pl.col("end_within"),
         )
-        .select("trace_id", "service", passed_on=pl.lit(value=True))
+        .select("trace_id", "service")
         .unique()
     )
-    joined = logs.join(outer, on=["trace_id", "service"], how="left", maintain_order="left")
-    echo = pl.col("passed_on").fill_null(value=False) & pl.col("severity").is_in(LOUD)
-    return joined.filter(~echo).drop("passed_on")
 
 
 def score(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """The worst flip of each service. A rising template that tells of something thrown is an
-    exception's, else the service answered wrongly."""
-    found = flips(logs, spans).filter(pl.col("score") > 0)
-    if not found.height:
-        return frame(found.clear().select("service", "score"))
-    thrown = found.filter(pl.col("loud") & pl.col("thrown"))
-    rising = thrown.group_by("service").agg(pl.col("score").max().alias("loudest"))
+    """The worst flip of each service. Where another line is written instead, the service answered
+    wrongly; where lines only break off, or tell of something thrown, it is an exception's."""
+    if not logs.height:
+        return frame(pl.DataFrame(schema={"service": pl.String, "score": pl.Float64}))
+    marked = odd(logs, spans)
+    waited = spans.filter("bad", "error", "client").select("trace_id", "service")
+    passed = pl.concat([passed_on(marked, spans), waited]).unique()
+    every = flips(logs, spans, passed)
+    found = every.filter(pl.col("score") > 0)
     worst = found.sort("score", descending=True).unique(
         "service", keep="first", maintain_order=True
     )
-    worst = worst.join(rising, on="service", how="left", maintain_order="left")
-    exception = pl.col("loudest").fill_null(0.0) >= 0.25 * pl.col("score")
+    worst = worst.join(_instead(every, logs), on="service", how="left")
+    worst = worst.join(_failing(marked, spans), on="service", how="left")
+    instead = pl.col("instead").fill_null(0.0) > 0.15 * pl.col("score")
+    instead &= pl.col("instead").fill_null(0.0) >= pl.col("thrown").fill_null(0.0)
+    wrong = instead & (pl.col("failing").fill_null(0.0) < 0.3)
     return frame(
         worst.select(
             "service",
             modality=pl.lit("logs"),
-            fault=pl.when(exception).then(pl.lit("exception")).otherwise(pl.lit("wrong_return")),
+            fault=pl.when(wrong).then(pl.lit("wrong_return")).otherwise(pl.lit("exception")),
             score="score",
             pod="pod",
             subject="template_id",
@@ -98,3 +178,24 @@ def score(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
             after="after",
         )
     )
+
+
+def _instead(every: pl.DataFrame, logs: pl.DataFrame) -> pl.DataFrame:
+    """(service, instead, thrown): the strongest rise among its lines of any severity, of those
+    that tell of nothing thrown and of those that do."""
+    texts = logs.select("template_id", "template").unique("template_id")
+    rises = every.filter(pl.col("after") > pl.col("before")).join(texts, on="template_id")
+    thrown = pl.col("template").str.contains(THROWN).fill_null(value=False)
+    return rises.group_by("service").agg(
+        pl.col("rise").filter(~thrown).max().alias("instead"),
+        pl.col("rise").filter(thrown).max().alias("thrown"),
+    )
+
+
+def _failing(marked: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+    """(service, failing): of the requests in which a service is odd, the share in which it fails."""
+    failed = spans.filter("error", "bad").select("trace_id", "service").unique()
+    hit = marked.join(
+        failed.with_columns(hit=pl.lit(value=True)), on=["trace_id", "service"], how="left"
+    )
+    return hit.group_by("service").agg(pl.col("hit").fill_null(value=False).mean().alias("failing"))
