@@ -22,7 +22,7 @@ from lake.stage import identity
 from quality import expectations, lookups, moves, suppressions, versions, write
 from quality.expectations import Expectation, Refusal
 from quality.moves import Pair
-from quality.outcome import Outcome, loaded
+from quality.outcome import Outcome
 from quality.stages import STAGES, Stage
 
 DAY = timedelta(days=1)
@@ -81,10 +81,11 @@ def repair(
             if progress:
                 progress(f"{stage.clean} {min(chunk)} … {max(chunk)}")
             made, outcome, before = _settled(lake, stage, chunk, progress or _quiet)
-            if outcome.staged is not None and any(one.table == stage.clean for one in expected):
-                outcome = loaded(outcome, stage.clean, Path(lake.root) / stage.clean)
-            outcome = expectations.enforce(stage, outcome, expected)
-            refused = expectations.refusals(stage, outcome, expected, made)
+            folder = Path(lake.root) / stage.clean
+            outcome = expectations.enforce(stage, outcome, expected, folder)
+            refused = expectations.refusals(stage, outcome, expected, made, folder)
+            if refused:
+                discard(lake, stage.clean, outcome)
             if refused and len(chunk) > 1:
                 alone = True  # a day that is refused must not hold up those it was made with
                 continue
