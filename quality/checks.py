@@ -1,21 +1,15 @@
-"""The checks of a day: built-in ones and the user's, counted in SQL per service into `scorecard`.
-
-A check is counted once per day and table, under `expect NAME`; a day that is repaired again loses
-its counts and is counted again.
-"""
+"""The checks of a day: built-in ones and the user's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
-import polars as pl
-
-from lake import TABLES, UNPLACED, Lake, UserError, empty, sql
+from lake import UNPLACED, Lake, UserError
 from quality.expectations import CLEAN, Expectation
 
-PREFIX = "expect "
+MERGED = "is no double"  # in the place of a predicate: counted by repair
 _HOUR = 3_600_000_000  # µs
 _IDS = "('id_format', 'id_truncated', 'id_missing', 'id_corrupt', 'trace_split', 'trace_merged')"
 _RECEIVED = "case when start_unit = 'ns' then start // 1000 else start end"
@@ -73,6 +67,14 @@ BUILT_IN = (
         0.05,
         "hosts' clocks were within a second of each other",
     ),
+    Check(
+        "continues_trace",
+        "spans",
+        "coalesce(kind, '') not in ('server', 'consumer') or parent_span_id is not null",
+        1.0,
+        "what answers a call continues its caller's trace",
+    ),
+    Check("delivered_once", "spans", MERGED, 0.05, "rows are delivered once"),
     Check("has_service", "spans", "service is not null", 0.01, "the service is named"),
     Check("has_operation", "spans", "operation is not null", 0.01, "the operation is named"),
     Check("has_host", "spans", "host is not null", 1.0, "the host is named"),
@@ -83,6 +85,7 @@ BUILT_IN = (
         1.0,
         "rows arrive within an hour",
     ),
+    Check("delivered_once", "errors", MERGED, 0.05, "rows are delivered once"),
     Check("nothing_marked", "errors", "len(faults) = 0", 0.05, "no fault is left in the row"),
     Check("has_service", "errors", "service is not null", 0.01, "the service is named"),
     Check("has_release", "errors", "release is not null", 1.0, "the release is named"),
@@ -118,120 +121,6 @@ def of(expectations: Sequence[Expectation]) -> list[Check]:
         Check(e.name, e.table, e.predicate, e.tolerate, e.predicate, own=True, action=e.action)
         for e in expectations
     ]
-
-
-def measure(
-    lake: Lake,
-    checks: Sequence[Check],
-    days: Sequence[date],
-    now: datetime | None = None,
-    progress: Callable[[str], None] | None = None,
-) -> None:
-    """Count what is not counted yet; the last of the `days` anew in tables that repair does not
-    make, where rows may have come without a trace in the scorecard."""
-    moment = now or datetime.now(UTC)
-    known = _known(lake, days)
-    for table in dict.fromkeys(one.table for one in checks):
-        mine = [one for one in checks if one.table == table]
-        for day in _days_of(lake, table, days, moment):
-            anew = table not in CLEAN and day in {days[-1], moment.date()}
-            todo = [one for one in mine if anew or (table, day, one.name) not in known]
-            if todo:
-                if progress:
-                    progress(f"{table} {day}")
-                _keep(lake, table, day, count(lake, table, day, todo), moment)
-
-
-def _known(lake: Lake, days: Sequence[date]) -> set[tuple[str, date, str]]:
-    rows = lake.scan("scorecard").filter(
-        pl.col("date").is_in(days), pl.col("check_name").str.starts_with(PREFIX)
-    )
-    name = pl.col("check_name").str.strip_prefix(PREFIX)
-    return set(rows.select("table_name", "date", name).unique().collect().rows())
-
-
-def _days_of(lake: Lake, table: str, days: Iterable[date], now: datetime) -> list[date]:
-    """Those of the days that the table holds; today for a table without days."""
-    if "date" not in TABLES[table].schema.names:
-        return [now.date()]
-    if "date" not in TABLES[table].partition_by:
-        return sorted(days)
-    return sorted(set(days) & set(lake.days(table)) - {UNPLACED})
-
-
-def count(lake: Lake, table: str, day: date, checks: Sequence[Check]) -> pl.DataFrame:
-    """Per check and service: check_name, service, rows, faulty, quarantined. Raises UserError that
-    names the check whose predicate cannot be."""
-    columns = TABLES[table].schema.names
-    service = next((name for name in ("service", "caller", "metric") if name in columns), "NULL")
-    if table.endswith("samples"):
-        service = "NULL"  # a row for each metric would say little
-    where = f"WHERE date = DATE '{day}'" if "date" in columns else ""
-    parts = [pl.DataFrame(schema=_COUNTED)]
-    for one in checks:
-        bad = f"count(*) FILTER (WHERE NOT coalesce((\n{one.predicate}\n)::BOOLEAN, true))"
-        query = (
-            f"SELECT {service} AS service, count(*) AS rows, {bad} AS faulty"
-            f" FROM {table} {where} GROUP BY 1"
-        )
-        try:
-            found = pl.DataFrame(pl.from_arrow(sql(lake, query)))
-        except UserError as error:
-            raise UserError(f"check {one.name!r} ({one.predicate}): {error}") from error
-        counted = found.with_columns(
-            pl.lit(one.name).alias("check_name"),
-            pl.lit(0, pl.Int64).alias("quarantined"),
-            pl.col("service").cast(pl.String),
-        )
-        if one.action == "quarantine":
-            counted = pl.concat([counted, _quarantined(lake, one, day)], how="diagonal_relaxed")
-        parts.append(counted.select(_COUNTED.names()).cast(_COUNTED))
-    return pl.concat(parts).group_by("check_name", "service").sum().sort("check_name", "service")
-
-
-_COUNTED = pl.Schema(
-    {
-        "check_name": pl.String,
-        "service": pl.String,
-        **dict.fromkeys(("rows", "faulty", "quarantined"), pl.Int64),
-    }
-)
-
-
-def _quarantined(lake: Lake, check: Check, day: date) -> pl.DataFrame:
-    """Rows that the check keeps out of the table: they are rows of the day all the same."""
-    text = pl.col("raw_row")
-    held = lake.scan("quarantine").filter(
-        pl.col("table_name") == check.table,
-        pl.col("reason") == f"expectation {check.name}",
-        text.str.json_path_match("$.date") == str(day),
-    )
-    service = text.str.json_path_match("$.service").alias("service")
-    counted = held.group_by(service).agg(pl.len().cast(pl.Int64).alias("rows")).collect()
-    both = (pl.col("rows").alias(name) for name in ("faulty", "quarantined"))
-    return counted.with_columns(pl.lit(check.name).alias("check_name"), *both)
-
-
-def _keep(lake: Lake, table: str, day: date, counted: pl.DataFrame, now: datetime) -> None:
-    """Counts into the scorecard, in the place of older ones of the same checks."""
-    score = TABLES["scorecard"]
-    fresh = pl.concat([empty(score), counted], how="diagonal").with_columns(
-        pl.lit(f"quality-{now:%Y%m%dT%H%M%S.%f}").alias("run_id"),
-        pl.lit(table).alias("table_name"),
-        pl.lit(day).alias("date"),
-        pl.format("{}{}", pl.lit(PREFIX), "check_name").alias("check_name"),
-        pl.lit(0, pl.Int64).alias("repaired"),
-        pl.lit(now).cast(pl.Datetime("us", "UTC")).alias("recorded_at"),
-        pl.when(pl.col("rows") > 0).then(pl.col("faulty") / pl.col("rows")).alias("share"),
-    )
-    names = fresh["check_name"].unique().to_list()
-
-    def put(held: pl.DataFrame) -> pl.DataFrame:
-        rest = held.filter(~pl.col("check_name").is_in(names))
-        return pl.concat([rest, fresh.select(score.schema.names)])
-
-    if fresh.height:
-        lake.rewrite("scorecard", {"date": day, "table_name": table}, put)
 
 
 def window(lake: Lake, day: date | None, weeks: int) -> list[date]:

@@ -22,7 +22,7 @@ from lake.stage import identity
 from quality import expectations, lookups, moves, suppressions, versions, write
 from quality.expectations import Expectation, Refusal
 from quality.moves import Pair
-from quality.outcome import Outcome, loaded
+from quality.outcome import Outcome
 from quality.stages import STAGES, Stage
 
 DAY = timedelta(days=1)
@@ -80,11 +80,12 @@ def repair(
             chunk = {min(todo)} if alone else _chunk(sorted(todo), sizes)
             if progress:
                 progress(f"{stage.clean} {min(chunk)} … {max(chunk)}")
-            made, outcome = _settled(lake, stage, chunk, progress or _quiet)
-            if outcome.staged is not None and any(one.table == stage.clean for one in expected):
-                outcome = loaded(outcome, stage.clean, Path(lake.root) / stage.clean)
-            outcome = expectations.enforce(stage, outcome, expected)
-            refused = expectations.refusals(stage, outcome, expected, made)
+            made, outcome, before = _settled(lake, stage, chunk, progress or _quiet)
+            folder = Path(lake.root) / stage.clean
+            outcome = expectations.enforce(stage, outcome, expected, folder)
+            refused = expectations.refusals(stage, outcome, expected, made, folder)
+            if refused:
+                discard(lake, stage.clean, outcome)
             if refused and len(chunk) > 1:
                 alone = True  # a day that is refused must not hold up those it was made with
                 continue
@@ -92,7 +93,7 @@ def repair(
             summary.refused += refused
             if refused:
                 continue
-            _commit(run, stage, made, outcome, summary, rules)
+            _commit(run, stage, before, outcome, summary, rules)
             if outcome.texts is not None:
                 texts.append(outcome.texts)
     if texts:
@@ -104,32 +105,45 @@ def _quiet(_text: str) -> None:
     """No one listens."""
 
 
-def stamps(
-    lake: Lake, stage: Stage, days: Iterable[date], fresh: Mapping[Pair, int] | None = None
-) -> dict[date, int]:
-    """What each day is made from, as a number: raw files of the day, its neighbours and the
-    unplaced rows, the rules undone for them, rows moved from or to it, and for logs the clocks of
-    their hosts. `fresh` are digests of moves about to be written.
+def basis(lake: Lake, stage: Stage, days: Iterable[date]) -> dict[date, list[str]]:
+    """What each day is made from: raw files of the day, its neighbours and the unplaced rows, the
+    rules undone for them, and for logs the clocks of their hosts. Looked at before the rows are
+    read, so that what comes meanwhile makes the day again.
     """
     days = sorted(days)
     files = {
         day: identity(lake.files(stage.raw, {"date": day})) for day in {*_around(days), UNPLACED}
     }
-    pairs = {day: moves.pairs_of([day]) for day in days}
-    apps = {pair: moves.app(stage.clean, pair) for found in pairs.values() for pair in found}
-    held = lake.transactions("repairs", apps.values())
     undone = suppressions.of(lake)
     found = {}
     for day in days:
         parts = [str(files[other]) for other in (*_around([day]), UNPLACED)]
         off = (undone.on(other) & stage.versions.keys() for other in (*_around([day]), UNPLACED))
         parts += [repr(sorted(names)) for names in off]
-        known = [(pair, (fresh or {}).get(pair, max(held[apps[pair]], 0))) for pair in pairs[day]]
-        parts.append(repr([one for one in known if one[1]]))
         if stage.clean == "logs":
             parts.append(repr(lookups.clock_lines(lake, _around([day]))))
             parts.append(repr(lookups.pods(lake, _around([day])).rows()))
-        digest = hashlib.blake2b("\n".join(parts).encode(), digest_size=8).digest()
+        found[day] = parts
+    return found
+
+
+def stamps(
+    lake: Lake,
+    stage: Stage,
+    parts: Mapping[date, Sequence[str]],
+    fresh: Mapping[Pair, int] | None = None,
+) -> dict[date, int]:
+    """The `basis` of each day and the rows moved from or to it, as a number. `fresh` are digests of
+    moves about to be written.
+    """
+    pairs = {day: moves.pairs_of([day]) for day in parts}
+    apps = {pair: moves.app(stage.clean, pair) for found in pairs.values() for pair in found}
+    held = lake.transactions("repairs", apps.values())
+    found = {}
+    for day, lines in parts.items():
+        known = [(pair, (fresh or {}).get(pair, max(held[apps[pair]], 0))) for pair in pairs[day]]
+        text = "\n".join([*lines, repr([one for one in known if one[1]])])
+        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         found[day] = int.from_bytes(digest, "big") >> 1
     return found
 
@@ -148,7 +162,7 @@ def _dirty(
     if every != {UNPLACED}:
         every -= {UNPLACED}  # else there are but rows without a day: they go to quarantine
     asked = sorted(every if days is None else every & set(days))
-    fresh = stamps(lake, stage, asked)
+    fresh = stamps(lake, stage, basis(lake, stage, asked))
     apps = {day: write.app(day) for day in asked}
     dirty = set[date]()
     for table in (stage.clean, *stage.derived):
@@ -186,10 +200,21 @@ def _around(days: Iterable[date]) -> list[date]:
     return sorted({other for day in days for other in (day - DAY, day, day + DAY)})
 
 
-def _settled(lake: Lake, stage: Stage, chunk: set[date], say: Say) -> tuple[set[date], Outcome]:
+@dataclass(frozen=True)
+class _Seen:
+    """What the raw table was before its rows were read: its version, and the `basis` of days."""
+
+    version: int
+    parts: Mapping[date, Sequence[str]]
+
+
+def _settled(
+    lake: Lake, stage: Stage, chunk: set[date], say: Say
+) -> tuple[set[date], Outcome, _Seen]:
     """The outcome for the days of a chunk, and for others that share moved rows with them."""
     unplaced = UNPLACED in lake.days(stage.raw)
     while True:
+        before = _Seen(lake.version(stage.raw), basis(lake, stage, chunk))
         seen = _around(chunk)
         outcome = stage.work(lake, seen, chunk, say)
         far = outcome.moves["after"].unique().to_list()
@@ -198,7 +223,7 @@ def _settled(lake: Lake, stage: Stage, chunk: set[date], say: Say) -> tuple[set[
         more = moves.disputed(outcome.moves, old, seen, chunk)
         more = {day for day in more if day >= _settled_from(lake, stage)}
         if not more:
-            return chunk, outcome
+            return chunk, outcome, before
         discard(lake, stage.clean, outcome)
         chunk = chunk | more
 
@@ -213,20 +238,20 @@ def discard(lake: Lake, table: str, outcome: Outcome) -> None:
 def _commit(
     run: write.Run,
     stage: Stage,
-    days: set[date],
+    before: _Seen,
     outcome: Outcome,
     summary: Summary,
     rules: Mapping[str, int],
 ) -> None:
     """Audit first, events next, derived tables last; quarantine before all."""
+    days = set(before.parts)
     fresh = moves.digests(outcome.moves, [p for p in moves.pairs_of(days) if p[1] in days])
-    marks = stamps(run.lake, stage, days, fresh)
+    marks = stamps(run.lake, stage, before.parts, fresh)
     made_by = versions.number(rules)
     lost = write.quarantine(run, stage, days, outcome)
-    version = run.lake.version(stage.raw)
     for day in sorted(days):
         audit = outcome.audit.filter(pl.col("date") == day)
-        write.audit(run, stage, day, audit, version, fresh)
+        write.audit(run, stage, day, audit, before.version, fresh)
         if day != UNPLACED:
             write.scores(run, stage, day, outcome)
     for table in (stage.clean, *stage.derived):

@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 
 from lake import TABLES, Lake, sql
-from quality.checks import PREFIX, Check
+from quality.checks import Check
+from quality.measure import PREFIX
 
 Row = dict[str, Any]
 LEAST = 20  # faulty rows of a service that are worth a word

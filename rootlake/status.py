@@ -12,7 +12,7 @@ import pyarrow as pa
 from lake import TABLES, Lake
 from quality import versions
 from quality.account import account
-from quality.checks import PREFIX
+from quality.measure import PREFIX
 
 _TIMES = ("ts", "start", "minute", "recorded_at", "opened_at", "created_at", "last_seen", "since")
 

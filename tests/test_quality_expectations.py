@@ -16,6 +16,7 @@ from lake import TABLES, Lake, UserError, empty, fit, holds
 from quality import checks, trend
 from quality.account import account
 from quality.expectations import Expectation
+from quality.measure import measure
 from quality.run import repair
 from rootlake.checked import checked, percent, sparkline
 from tests import quality_traces as traces
@@ -74,7 +75,7 @@ def weeks(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 def test_a_broken_propagator_is_named_with_service_release_and_time(weeks: Lake) -> None:
     days = checks.window(weeks, None, 4)
-    checks.measure(weeks, checks.BUILT_IN, days)
+    measure(weeks, checks.BUILT_IN, days)
     (found,) = [
         one for one in trend.regressions(weeks, checks.BUILT_IN, days) if one["service"] == "cart"
     ]
@@ -87,18 +88,35 @@ def test_a_broken_propagator_is_named_with_service_release_and_time(weeks: Lake)
     assert found["faulty"] == bad.height
 
 
+def test_a_service_that_no_longer_continues_traces_is_named(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake").create()
+    for number in range(5, 0, -1):
+        put(lake, day_of(number), f"day{number}")
+    rows = day_of(0, "3.1")
+    for number, row in enumerate(rows):
+        if row["service"] == "cart" and "server" in row["operation"]:
+            row.update(parent_span_id=None, trace_id=f"{number + 1:032x}")
+    put(lake, rows, "today")
+    repair(lake)
+    days = checks.window(lake, None, 4)
+    measure(lake, checks.BUILT_IN, days)
+    found = trend.regressions(lake, checks.BUILT_IN, days)
+    named = {(one["check"], one["service"], one["release"]) for one in found}
+    assert ("continues_trace", "cart", "3.1") in named
+
+
 def test_good_days_have_no_regression_and_fail_nothing(weeks: Lake) -> None:
     days = checks.window(weeks, FIRST - timedelta(days=1), 4)
-    checks.measure(weeks, checks.BUILT_IN, days)
+    measure(weeks, checks.BUILT_IN, days)
     assert trend.regressions(weeks, checks.BUILT_IN, days) == []
     assert not [one for one in trend.judge(weeks, checks.BUILT_IN, days) if one["failed"]]
 
 
 def test_measuring_twice_counts_once_and_status_still_balances(weeks: Lake) -> None:
     days = checks.window(weeks, None, 4)
-    checks.measure(weeks, checks.BUILT_IN, days)
+    measure(weeks, checks.BUILT_IN, days)
     before = weeks.read("scorecard").height
-    checks.measure(weeks, checks.BUILT_IN, days)
+    measure(weeks, checks.BUILT_IN, days)
     assert weeks.read("scorecard").height == before
     assert repair(weeks).days == set()
     line = account(weeks).row(0, named=True)
@@ -148,7 +166,7 @@ def test_rows_an_expectation_quarantines_leave_the_table_and_stay_accounted_for(
     ids = held["raw_row"].str.json_path_match("$.span_id")
     assert set(ids) | set(spans["span_id"]) == set(raw["span_id"])
     days = checks.window(lake, None, 4)
-    checks.measure(lake, checks.of([SHORT]), days)
+    measure(lake, checks.of([SHORT]), days)
     (judged,) = trend.judge(lake, checks.of([SHORT]), days)
     assert judged["failed"]
     assert judged["faulty"] == held["raw_row"].str.json_path_match("$.date").eq(str(FIRST)).sum()
@@ -210,7 +228,7 @@ def test_a_wrong_predicate_is_named(lake: Lake) -> None:
         repair(lake, expected=[wrong])
     repair(lake)
     with pytest.raises(UserError, match="check 'odd'"):
-        checks.measure(lake, checks.of([wrong]), checks.window(lake, None, 0))
+        measure(lake, checks.of([wrong]), checks.window(lake, None, 0))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     made = Lake(tmp_path_factory.mktemp("explain") / "lake").create()
     rows = [row for seed in range(8) for row in traces.spoiled(seed, faults=14)[0]]
     skewed = traces.rows(90, traces=12, offsets={"cart": 40_000})
-    rows += [{**row, "start": row["start"] - 3 * 3_600_000_000} for row in skewed]
+    rows += [{**row, "host": f"far {row['host']}"} for row in skewed]
     put(made, rows)
     repair(made)
     return made

@@ -35,6 +35,12 @@ class Mortal(Lake):
         self.left -= 1
         super()._write(*args, **how)
 
+    def _swap(self, *args: Any, **how: Any) -> None:
+        if self.left == 0:
+            raise Killed
+        self.left -= 1
+        super()._swap(*args, **how)
+
 
 def put(lake: Lake, rows: list[traces.Row], batch: str = "b") -> None:
     """Rows as ingest lands them: rows whose day cannot be believed in 1970-01-01."""

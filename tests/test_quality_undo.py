@@ -208,3 +208,23 @@ def test_a_rule_leaves_exempt_rows_alone_and_keeps_the_order() -> None:
     assert exempt.apply("drop", drop, frame).rows() == [(1, 11), (2, 12), (3, 26)]
     assert exempt.apply("other", drop, frame).rows() == [(2, 24), (3, 26)]
     assert of.__doc__
+
+
+def test_rows_that_land_while_a_day_is_computed_make_it_again(tmp_path: Path) -> None:
+    class Busy(Lake):
+        landed = False
+
+        def scan(self, name: str, version: int | None = None) -> pl.LazyFrame:
+            if name == "repairs" and not self.landed:  # looked at once the rows are computed
+                self.landed = True
+                put(Lake(self.root), traces.rows(41), "meanwhile")
+            return super().scan(name, version)
+
+    lake = Busy(tmp_path / "lake").create()
+    put(lake, traces.rows(40), "first")
+    repair(lake)
+    assert lake.landed
+    assert lake.read("spans").height == len(traces.rows(40))
+    assert lake.read("repairs").height == 0
+    assert repair(lake).days == {FIRST}
+    assert lake.read("spans").height == lake.read("raw_spans").height

@@ -41,6 +41,7 @@ def judged(context: Context) -> dict[str, Any]:
 
     from lake.errors import UsageError
     from quality import checks, trend
+    from quality.measure import measure
     from rootlake.times import moment
 
     given, settings = context.arguments, context.config.quality
@@ -51,7 +52,7 @@ def judged(context: Context) -> dict[str, Any]:
     every = context.config.checks()
     days = checks.window(lake, moment(given.date).date() if given.date else None, weeks)
     with context.progress("quality") as say:
-        checks.measure(lake, every, days, now, say)
+        measure(lake, every, days, now, say)
     judgements = trend.judge(lake, every, days)
     worse = trend.regressions(lake, every, days)
     fresh = trend.freshness(lake, now)
