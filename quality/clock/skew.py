@@ -14,7 +14,7 @@ import polars as pl
 
 from quality import marks
 from quality.clock import bounds as calls
-from quality.clock import hosts, steps
+from quality.clock import hosts, joined, steps
 from quality.clock.solve import Solution, solve
 from quality.rules.time_unit import plausible
 
@@ -53,54 +53,49 @@ def lines(spans: pl.DataFrame) -> list[Line]:
     every = calls.calls(spans)
     gathered = calls.gather(every)
     wrong = hosts.suspects(gathered) if gathered.height else set()
-    if not wrong:
-        return []
-    return [line for window in _windows(gathered) for line in _lines(window, every, wrong)]
+    return joint(gathered, every, wrong)
 
 
-def _windows(gathered: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def joint(gathered: pl.DataFrame, every: pl.DataFrame, wrong: set[str]) -> list[Line]:
+    """The lines of the `wrong` hosts, from gathered bounds and the calls they are of."""
+    parts = windows(gathered) if wrong else ()
+    return [line for window in parts for line in lines_of(window, every, wrong)]
+
+
+def windows(gathered: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The bounds by hour."""
     keyed = gathered.with_columns(window=pl.col("at") // WINDOW)
     for part in keyed.partition_by("window", maintain_order=True):
         yield part.drop("window")
 
 
-def _lines(window: pl.DataFrame, every: pl.DataFrame, wrong: set[str]) -> Iterator[Line]:
+def lines_of(window: pl.DataFrame, every: pl.DataFrame, wrong: set[str]) -> Iterator[Line]:
     """The lines of one window's hosts, as few as its bounds allow."""
     start = int(window["at"][0]) // WINDOW * WINDOW
     free = wrong & (set(window["caller"]) | set(window["callee"]))
-    if not free:
+    ways = steps.tracks(window, free) if free else {}
+    if not ways:
         return
-    whole = steps.Segment(start, start + WINDOW, window, _freed(window, free))
-    for part in steps.divided(whole, lambda bounds: _freed(bounds, free), every):
-        for host, (offset, drift) in part.found.lines.items():
-            if LEAST < abs(offset) <= MOST:
-                error = part.found.error[host]
-                yield Line(host, part.start, part.end, part.found.origin, offset, drift, error)
-
-
-def _freed(window: pl.DataFrame, free: set[str]) -> Solution:
-    """The solution; where bounds still contradict, neighbours are freed too if that helps."""
     reach = int(window["at"].max()) - int(window["at"].min())  # type: ignore[arg-type]
-    drift = reach > DRIFTS
-    found = solve(window, free, drift=drift)
-    for _ in range(3):
-        more = hosts.neighbours(window, free)
-        if found.slack <= steps.SLACK or not more:
-            break
-        wider = solve(window, free | more, drift=drift)
-        if wider.slack > found.slack / 2:
-            break
-        free, found = free | more, wider
-    return _held(window, free, found, drift=drift)
+    found = _held(*joined.thinned(window, ways), drift=reach > DRIFTS)
+    for host, way in ways.items():
+        cuts = [joined.cut(found, ways, every, host, gap) for gap in range(len(way.gaps))]
+        edges = [start, *cuts, start + WINDOW]
+        for part, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
+            name = joined.label(host, part)
+            if name not in found.lines:
+                continue
+            offset, drift = found.lines[name]
+            ends = [offset + drift * (at - found.origin) for at in (low, high)]
+            if LEAST < max(map(abs, ends)) and abs(offset) <= MOST:
+                yield Line(host, low, high, found.origin, offset, drift, found.error[name])
 
 
-def _held(window: pl.DataFrame, free: set[str], found: Solution, *, drift: bool) -> Solution:
-    """The solution again with every host held at zero whose line cannot be told from zero."""
-    moved = {host for host, (offset, _) in found.lines.items() if abs(offset) > found.error[host]}
-    if not moved or moved == free:
-        return found
-    narrower = solve(window, moved, drift=drift, judge=free)
-    return narrower if narrower.slack <= max(found.slack, steps.SLACK) else found
+def _held(bounds: pl.DataFrame, free: set[str], *, drift: bool) -> Solution:
+    """The solution with every clock held at zero whose line cannot be told from zero."""
+    found = solve(bounds, free, drift=drift)
+    moved = {clock for clock, (offset, _) in found.lines.items() if abs(offset) > found.error[clock]}
+    return found if not moved or moved == free else solve(bounds, moved, drift=drift)
 
 
 def apply(spans: pl.DataFrame) -> pl.DataFrame:
@@ -122,7 +117,7 @@ def shift(spans: pl.DataFrame, found: list[Line]) -> pl.DataFrame:
         .with_columns(
             (pl.col("start_ns") - pl.col("by").fill_null(0)).alias("start_ns"),
             pl.coalesce("by", "clock_offset_ns").alias("clock_offset_ns"),
-            pl.coalesce("doubt", "clock_error_ns").alias("clock_error_ns"),
+            (pl.col("doubt").fill_null(0) + pl.col("clock_error_ns")).alias("clock_error_ns"),
             marks.repaired(NAME, moved),
         )
         .drop("by", "doubt")
