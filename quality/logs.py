@@ -116,5 +116,5 @@ def _shifted(lines: pl.DataFrame, clocks: list[skew.Line]) -> pl.DataFrame:
     return (
         lines.join(moves_by, on="row", how="left", maintain_order="left")
         .with_columns((pl.col("ts") - by).alias("ts"))
-        .drop("by", "doubt")
+        .drop("by", "doubt", "zone")
     )

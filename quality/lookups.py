@@ -10,6 +10,7 @@ import polars as pl
 from lake import Lake
 from quality import templates
 from quality.clock import skew
+from quality.rules import time_zone
 
 
 def clock_lines(lake: Lake, days: list[date]) -> list[skew.Line]:
@@ -19,7 +20,7 @@ def clock_lines(lake: Lake, days: list[date]) -> list[skew.Line]:
         .filter(
             pl.col("date").is_in(days),
             pl.col("table_name") == "spans",
-            pl.col("rule") == skew.NAME,
+            pl.col("rule").is_in([skew.NAME, time_zone.NAME]),
         )
         .select("row_key", "after")
         .unique()

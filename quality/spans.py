@@ -23,6 +23,7 @@ from quality.rules import (
     span_shared,
     time_implausible,
     time_unit,
+    time_zone,
     trace_merged,
     trace_split,
 )
@@ -51,7 +52,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("span_shared", span_shared.apply),
     ("parent_cycle", parent_cycle.apply),
     ("trace_merged", trace_merged.apply),  # requests are what whole links hold together
-    ("clock_skew", skew.apply),  # needs right links; all below compare times across hosts
+    ("clock_skew", skew.apply),  # and time_zone; needs right links; all below compare times
     ("parent_cycle", parent_cycle.finish),  # loops that only right clocks tell where to cut
     ("id_missing", span_id_missing.apply),  # a parent is known by the times of its children
     ("duration_negative", duration_negative.apply),
@@ -60,7 +61,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("parent_missing", parent_missing.apply),  # last: what is marked is what stays wrong
 )
 WATCHED = ("trace_id", "span_id", "parent_span_id", "start_ns", "duration_ns")
-VERSIONS = dict.fromkeys((*(name for name, _ in RULES), moves.NAME), 2)
+VERSIONS = dict.fromkeys((*(name for name, _ in RULES), time_zone.NAME, moves.NAME), 3)
 CONFIDENCE = {"id_corrupt": 0.9999, "trace_split": 0.999, "duration_negative": 0.999}
 
 

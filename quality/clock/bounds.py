@@ -73,8 +73,8 @@ def calls(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def gather(found: pl.DataFrame) -> pl.DataFrame:
-    """The tightest bounds of each pair and slot: caller, callee, at, low, high, calls, and how
-    many calls are `against` the two clocks being equal.
+    """The tightest bounds of each pair and slot: caller, callee, at, low (of a call `at_low`), high
+    (`at_high`), calls, and how many calls are `against` the two clocks being equal.
 
     A pair's calls in the other direction are turned around, so that each pair stands once.
     """
@@ -87,16 +87,24 @@ def gather(found: pl.DataFrame) -> pl.DataFrame:
         pl.when(turn).then(-pl.col("low")).otherwise("high").alias("high"),
     )
     against = (pl.col("low") > TOLERANCE) | (pl.col("high") < -TOLERANCE)
+    grouped = one_way.with_columns(slot=pl.col("at") // SLOT).group_by(KEYS)
+    return grouped.agg(
+        pl.col("at").median().cast(pl.Int64),
+        *_tightest("low", descending=True),
+        *_tightest("high", descending=False),
+        pl.len().alias("calls"),
+        against.fill_null(value=False).sum().alias("against"),
+    ).sort(KEYS)
+
+
+def _tightest(side: str, *, descending: bool) -> list[pl.Expr]:
+    """A side's tightest bound and the time of its call, without the share that may be wrong."""
+    known = pl.col(side).is_not_null()
+    values, times = pl.col(side).filter(known), pl.col("at").filter(known)
     skip = (pl.len() * TRIM).floor().cast(pl.Int64)
-    return (
-        one_way.with_columns(slot=pl.col("at") // SLOT)
-        .group_by(KEYS)
-        .agg(
-            pl.col("at").median().cast(pl.Int64),
-            pl.col("low").drop_nulls().sort(descending=True).get(skip, null_on_oob=True),
-            pl.col("high").drop_nulls().sort().get(skip, null_on_oob=True),
-            pl.len().alias("calls"),
-            against.fill_null(value=False).sum().alias("against"),
-        )
-        .sort(KEYS)
-    )
+    return [
+        values.sort(descending=descending).get(skip, null_on_oob=True).alias(side),
+        times.sort_by(values, descending=descending)
+        .get(skip, null_on_oob=True)
+        .alias(f"at_{side}"),
+    ]

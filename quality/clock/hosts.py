@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 
 import polars as pl
 
@@ -53,8 +54,17 @@ def suspects(bounds: pl.DataFrame) -> set[str]:
     return chosen
 
 
-def neighbours(bounds: pl.DataFrame, hosts: set[str]) -> set[str]:
-    """Hosts that have a pair with one of `hosts`."""
-    one, other = bounds["caller"].to_list(), bounds["callee"].to_list()
-    found = {b for a, b in zip(one, other, strict=True) if a in hosts}
-    return (found | {a for a, b in zip(one, other, strict=True) if b in hosts}) - hosts
+def anchored(bounds: pl.DataFrame, free: Collection[str]) -> set[str]:
+    """Those of the free clocks that bounds of both sides tie, by whatever way, to one that is
+    held."""
+    both = bounds.filter(pl.col("low").is_not_null(), pl.col("high").is_not_null())
+    ties: dict[str, set[str]] = defaultdict(set)
+    for caller, callee in both.select("caller", "callee").unique().rows():
+        ties[caller].add(callee)
+        ties[callee].add(caller)
+    found = {host for host in ties if host not in free}
+    edge = found
+    while edge:
+        edge = {other for host in edge for other in ties[host]} - found
+        found = found | edge
+    return found & set(free)

@@ -14,8 +14,9 @@ import polars as pl
 
 from quality import marks
 from quality.clock import bounds as calls
-from quality.clock import hosts, steps
+from quality.clock import hosts, joined, steps
 from quality.clock.solve import Solution, solve
+from quality.rules import time_zone
 from quality.rules.time_unit import plausible
 
 NAME = "clock_skew"
@@ -73,39 +74,45 @@ def lines_of(window: pl.DataFrame, every: pl.DataFrame, wrong: set[str]) -> Iter
     """The lines of one window's hosts, as few as its bounds allow."""
     start = int(window["at"][0]) // WINDOW * WINDOW
     free = wrong & (set(window["caller"]) | set(window["callee"]))
-    if not free:
+    ways = steps.tracks(window, free) if free else {}
+    if not ways:
         return
-    whole = steps.Segment(start, start + WINDOW, window, _freed(window, free))
-    for part in steps.divided(whole, lambda bounds: _freed(bounds, free), every):
-        for host, (offset, drift) in part.found.lines.items():
-            if LEAST < abs(offset) <= MOST:
-                error = part.found.error[host]
-                yield Line(host, part.start, part.end, part.found.origin, offset, drift, error)
-
-
-def _freed(window: pl.DataFrame, free: set[str]) -> Solution:
-    """The solution; where bounds still contradict, neighbours are freed too if that helps."""
     reach = int(window["at"].max()) - int(window["at"].min())  # type: ignore[arg-type]
-    drift = reach > DRIFTS
-    found = solve(window, free, drift=drift)
-    for _ in range(3):
-        more = hosts.neighbours(window, free)
-        if found.slack <= steps.SLACK or not more:
-            break
-        wider = solve(window, free | more, drift=drift)
-        if wider.slack > found.slack / 2:
-            break
-        free, found = free | more, wider
-    return _held(window, free, found, drift=drift)
+    found = _held(*joined.thinned(window, ways), drift=reach > DRIFTS)
+    for host, way in ways.items():
+        cuts = [joined.cut(found, ways, every, host, gap) for gap in range(len(way.gaps))]
+        edges = [start, *cuts, start + WINDOW]
+        for part, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
+            name = joined.label(host, part)
+            if name not in found.lines:
+                continue
+            line = Line(host, low, high, found.origin, *found.lines[name], found.error[name])
+            ends = [line.offset + line.drift * (at - line.origin) for at in (low, high)]
+            if time_zone.quarters(line.offset):
+                yield from _zone(line, window)
+            elif LEAST < max(map(abs, ends)) and abs(line.offset) <= MOST:
+                yield line
 
 
-def _held(window: pl.DataFrame, free: set[str], found: Solution, *, drift: bool) -> Solution:
-    """The solution again with every host held at zero whose line cannot be told from zero."""
-    moved = {host for host, (offset, _) in found.lines.items() if abs(offset) > found.error[host]}
-    if not moved or moved == free:
-        return found
-    narrower = solve(window, moved, drift=drift, judge=free)
-    return narrower if narrower.slack <= max(found.slack, steps.SLACK) else found
+def _zone(line: Line, window: pl.DataFrame) -> Iterator[Line]:
+    """The line of a source in another zone, if it agrees. The window is of other clocks, so the
+    line reaches as much further as its own is off."""
+    mine = window.filter((pl.col("caller") == line.host) | (pl.col("callee") == line.host))
+    if mine["against"].sum() < time_zone.AGREED * mine["calls"].sum():
+        return
+    offset = time_zone.exact(line.offset, line.error + LEAST)
+    by = time_zone.quarters(offset) * time_zone.QUARTER
+    steady = offset == by or abs(line.drift) * WINDOW <= line.error
+    drift = 0.0 if steady else line.drift
+    reach = {"start": line.start + min(by, 0), "end": line.end + max(by, 0)}
+    yield line._replace(offset=offset, drift=drift, **reach)
+
+
+def _held(bounds: pl.DataFrame, free: set[str], *, drift: bool) -> Solution:
+    """The solution with every clock held at zero whose line cannot be told from zero."""
+    found = solve(bounds, free, drift=drift)
+    moved = {clock for clock, (offset, _) in found.lines.items() if abs(offset) > found.error[clock]}
+    return found if not moved or moved == free else solve(bounds, moved, drift=drift)
 
 
 def apply(spans: pl.DataFrame) -> pl.DataFrame:
@@ -115,7 +122,8 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 
 def shift(spans: pl.DataFrame, found: list[Line]) -> pl.DataFrame:
     """The rows with their clock's offset taken from start_ns and written beside it."""
-    fresh = ~pl.col("repaired").list.contains(NAME)
+    done = [pl.col("repaired").list.contains(name) for name in (NAME, time_zone.NAME)]
+    fresh = ~pl.any_horizontal(done)
     can_be = plausible(pl.col("start_ns")).fill_null(value=False)
     asked = spans.filter(fresh & can_be).select("row", calls.owner().alias("host"), at="start_ns")
     moves = corrections(found, asked)
@@ -127,10 +135,11 @@ def shift(spans: pl.DataFrame, found: list[Line]) -> pl.DataFrame:
         .with_columns(
             (pl.col("start_ns") - pl.col("by").fill_null(0)).alias("start_ns"),
             pl.coalesce("by", "clock_offset_ns").alias("clock_offset_ns"),
-            pl.coalesce("doubt", "clock_error_ns").alias("clock_error_ns"),
-            marks.repaired(NAME, moved),
+            (pl.col("doubt").fill_null(0) + pl.col("clock_error_ns")).alias("clock_error_ns"),
+            marks.repaired(NAME, moved & ~pl.col("zone")),
         )
-        .drop("by", "doubt")
+        .with_columns(marks.repaired(time_zone.NAME, pl.col("zone")))
+        .drop("by", "doubt", "zone")
     )
 
 
@@ -157,14 +166,12 @@ def audit(found: list[Line], rows: pl.DataFrame) -> pl.DataFrame:
         },
         schema={"place": pl.Int64, "host": pl.String, "start": pl.Int64, "end": pl.Int64},
     )
-    inside = rows.join(numbers, on="host").filter(
-        pl.col("at") >= pl.col("start"), pl.col("at") < pl.col("end")
-    )
+    inside = _inside(rows.with_row_index("row"), numbers)
     counts = dict(inside.group_by("place").len().rows())
     made = [
         {
             "row_key": f"{line.host}/{line.start}/{line.end}",
-            "rule": NAME,
+            "rule": time_zone.NAME if time_zone.quarters(line.offset) else NAME,
             "column_name": "start_ns",
             "before": "0",
             "after": msgspec.json.encode(line._asdict()).decode(),
@@ -179,16 +186,25 @@ def audit(found: list[Line], rows: pl.DataFrame) -> pl.DataFrame:
 
 def corrections(found: list[Line], asked: pl.DataFrame) -> pl.DataFrame:
     """For rows (row, host, at in ns): offset `by` and half-width `doubt` of the host's clock then,
-    in ns; rows whose host has no line are left out."""
+    in ns, and whether it told another `zone`; rows whose host has no line are left out."""
     schema = dict(zip(Line._fields, (pl.String, *[pl.Int64] * 3, *[pl.Float64] * 3), strict=True))
     known = pl.DataFrame(found, schema=schema, orient="row")
     offset = pl.col("offset") + pl.col("drift") * (pl.col("at") - pl.col("origin"))
-    return (
-        asked.join(known, on="host")
-        .filter(pl.col("at") >= pl.col("start"), pl.col("at") < pl.col("end"))
-        .select(
-            "row",
-            offset.round().cast(pl.Int64).alias("by"),
-            pl.col("error").round().cast(pl.Int64).alias("doubt"),
-        )
+    zones = [bool(time_zone.quarters(one.offset)) for one in found]
+    inside = _inside(asked, known.with_columns(zone=pl.Series(zones, dtype=pl.Boolean)))
+    return inside.select(
+        "row",
+        offset.round().cast(pl.Int64).alias("by"),
+        pl.col("error").round().cast(pl.Int64).alias("doubt"),
+        "zone",
     )
+
+
+def _inside(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """Rows (row, host, at) beside the line they fall on; of lines that overlap, the later."""
+    found = rows.join(known, on="host").filter(
+        pl.col("at") >= pl.col("start"), pl.col("at") < pl.col("end")
+    )
+    if not found["row"].is_duplicated().any():
+        return found
+    return found.sort("start").unique("row", keep="last", maintain_order=True)

@@ -1,104 +1,137 @@
-"""Steps of a clock (an NTP jump): where one line cannot satisfy a window's bounds, the window is
-divided, and the cut is laid between the two calls where the one line ends and the other begins.
+"""Steps of clocks (NTP jumps), found as change points.
+
+Each clock is estimated roughly, constant over short stretches, all clocks of a stretch jointly.
+Where an estimate leaves the way its neighbours go, the clock stepped: a new line starts there. The
+cut is laid between the two calls where the one line ends and the other begins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from quality.clock.bounds import SLOT
-from quality.clock.solve import Floats, Solution
+from quality.clock.hosts import anchored
+from quality.clock.solve import Floats, solve
 
-SLACK = 300_000  # ns of contradiction within a window that count as a step
-Solve = Callable[[pl.DataFrame], Solution]
-
-
-class Segment(NamedTuple):
-    """A stretch of time (start ≤ t < end, ns), its gathered bounds and their solution."""
-
-    start: int
-    end: int
-    bounds: pl.DataFrame
-    found: Solution
-
-    @property
-    def torn(self) -> bool:
-        """Whether no line satisfies its bounds."""
-        return self.found.slack > SLACK
+STRETCHES = 30  # into which a window is divided at most
+ENOUGH = 10  # calls of every clock a stretch should hold
+STEP = 1_000_000  # ns: a smaller jump is not told from noise
+ODD = 6.0  # times the usual change from one stretch to the next
+Times = npt.NDArray[np.int64]
 
 
-def divided(whole: Segment, solve: Solve, calls: pl.DataFrame) -> list[Segment]:
-    """The segment, or those it falls into, without gaps between them."""
-    if not whole.torn:
-        return [whole]
-    parts = _joined(_halved(whole, solve), solve)
-    sound = [part for part in parts if not part.torn]
-    if not sound:
-        return [whole]
-    parts = [part for part in parts if not part.torn or part in (parts[0], parts[-1])]
-    for place in range(len(parts) - 1):
-        cut = _cut(parts[place], parts[place + 1], calls)
-        parts[place] = parts[place]._replace(end=cut)
-        parts[place + 1] = parts[place + 1]._replace(start=cut)
-    return parts
+class Track(NamedTuple):
+    """One clock's rough estimates: at (ns, ascending), offset (ns); and the gaps (from, to) in
+    which it stepped."""
+
+    at: Times
+    offset: Floats
+    gaps: list[tuple[int, int]]
+
+    def part(self, at: Times) -> Times:
+        """Which part of the track times are in; -1 inside a gap."""
+        part = np.searchsorted(np.array([high for _, high in self.gaps], np.int64), at, "right")
+        for low, high in self.gaps:
+            part[(at > low) & (at < high)] = -1
+        return part
+
+    def guess(self, at: Times) -> Floats:
+        """The offset between estimates of one part."""
+        part, mine = self.part(at), self.part(self.at)
+        found = np.interp(at, self.at, self.offset)
+        for number in np.unique(part[part >= 0]):
+            here = mine == number
+            if here.any():
+                asked = part == number
+                found[asked] = np.interp(at[asked], self.at[here], self.offset[here])
+        return found
 
 
-def _halved(part: Segment, solve: Solve) -> list[Segment]:
-    """Halves of halves, until a line fits or a single slot is left."""
-    if not part.torn or part.bounds["slot"].n_unique() < 2:
-        return [part]
-    slots = part.bounds["slot"].unique().sort()
-    middle = int(slots[len(slots) // 2]) * SLOT
-    early = part.bounds.filter(pl.col("slot") * SLOT < middle)
-    late = part.bounds.filter(pl.col("slot") * SLOT >= middle)
-    return _halved(Segment(part.start, middle, early, solve(early)), solve) + _halved(
-        Segment(middle, part.end, late, solve(late)), solve
+def tracks(bounds: pl.DataFrame, free: Collection[str]) -> dict[str, Track]:
+    """The rough way of every free clock through a window; clocks that no bounds tie to a right one
+    have none."""
+    low, high = int(bounds["at"].min()), int(bounds["at"].max()) + 1  # type: ignore[arg-type]
+    calls = int(bounds["calls"].sum())
+    number = max(1, min(STRETCHES, calls // (ENOUGH * max(len(free), 1)), (high - low) // SLOT))
+    length = -(-(high - low) // number)
+    found: dict[str, list[tuple[int, float]]] = {}
+    stretched = bounds.with_columns(stretch=(pl.col("at") - low) // length)
+    for part in stretched.partition_by("stretch", maintain_order=True):
+        for clock, at, offset in _estimates(part, free):
+            found.setdefault(clock, []).append((at, offset))
+    return {clock: _track(points, length) for clock, points in sorted(found.items())}
+
+
+def _estimates(part: pl.DataFrame, free: Collection[str]) -> list[tuple[str, int, float]]:
+    tight = part.group_by("caller", "callee").agg(
+        pl.col("low").max(),
+        pl.col("at_low").mean().cast(pl.Int64),
+        pl.col("high").min(),
+        pl.col("at_high").mean().cast(pl.Int64),
     )
+    tied = anchored(tight, free)
+    if not tied:
+        return []
+    loose = set(free) - tied
+    sound = tight.filter(~pl.col("caller").is_in(loose), ~pl.col("callee").is_in(loose))
+    at = int(part["at"].mean())  # type: ignore[arg-type]
+    solved = solve(sound.sort("caller", "callee"), tied, drift=False)
+    return [(clock, at, offset) for clock, (offset, _) in solved.lines.items()]
 
 
-def _joined(parts: list[Segment], solve: Solve) -> list[Segment]:
-    """Neighbours that one line fits after all, as one."""
-    out = parts[:1]
-    for part in parts[1:]:
-        last = out[-1]
-        if not (last.torn or part.torn):
-            bounds = pl.concat([last.bounds, part.bounds])
-            both = Segment(last.start, part.end, bounds, solve(bounds))
-            if not both.torn:
-                out[-1] = both
-                continue
-        out.append(part)
-    return out
+def _track(points: list[tuple[int, float]], length: int) -> Track:
+    """The estimates, without those inside a step or beside the way of all others."""
+    at = np.array([one for one, _ in points], np.int64)
+    offset = np.array([one for _, one in points], np.float64)
+    if len(at) < 3:
+        jumped = np.abs(np.diff(offset)) > STEP * 10
+        gaps = [(int(at[i]), int(at[i + 1])) for i in np.flatnonzero(jumped)]
+        return Track(at, offset, gaps)
+    time = np.diff(at) / length
+    change = np.diff(offset)
+    usual = float(np.median(change / time))
+    off = np.abs(change - usual * time)
+    limit = max(STEP, ODD * float(np.median(off)))
+    gaps: list[tuple[int, int]] = []
+    keep = np.ones(len(at), bool)
+    place = 0
+    while place < len(change):
+        if off[place] <= limit:
+            place += 1
+            continue
+        last = place
+        while last + 1 < len(change) and off[last + 1] > limit and last - place < 2:
+            last += 1
+        keep[place + 1 : last + 1] = False  # estimates in the middle of it
+        way = offset[last + 1] - offset[place] - usual * (at[last + 1] - at[place]) / length
+        if abs(way) > limit:
+            gaps.append((int(at[place]), int(at[last + 1])))
+        place = last + 1
+    return Track(at[keep], offset[keep], gaps)
 
 
-def _cut(early: Segment, late: Segment, calls: pl.DataFrame) -> int:
-    """The time between two lines that leaves the fewest calls against their line."""
-    low = int(early.bounds["at"].max()) - SLOT  # type: ignore[arg-type]
-    high = int(late.bounds["at"].min()) + SLOT  # type: ignore[arg-type]
-    known = list(early.found.lines.keys() | late.found.lines.keys())
-    near = calls.filter(
-        pl.col("at").is_between(low, high),
-        pl.col("caller").is_in(known) | pl.col("callee").is_in(known),
-    ).sort("at")
-    if not near.height:
-        return late.start
-    if_early, if_late = (_against(near, part.found) for part in (early, late))
-    before = np.concatenate([[0], np.cumsum(if_early)])
-    after = np.concatenate([[0], np.cumsum(if_late)])
+def cut(calls: pl.DataFrame, host: str, early: Floats, late: Floats, others: Floats) -> int:
+    """The time between two lines of a clock that leaves the fewest calls against their line.
+
+    calls: those of the host in the gap, by time; early and late: what the two lines say of the
+    host's clock at each, others: what is said of the other side's.
+    """
+    callee = (calls["callee"] == host).to_numpy()
+    low = calls["low"].cast(pl.Float64).fill_null(-np.inf).to_numpy() - STEP / 4
+    high = calls["high"].cast(pl.Float64).fill_null(np.inf).to_numpy() + STEP / 4
+
+    def against(line: Floats) -> Floats:
+        theta = np.where(callee, line - others, others - line)
+        return np.concatenate([[0.0], np.cumsum((theta < low) | (theta > high))])
+
+    before, after = against(early), against(late)
     cost = before + after[-1] - after
     best = np.flatnonzero(cost == cost.min())
-    at = near["at"].to_numpy()
+    at = calls["at"].to_numpy()
     edges = np.concatenate([[at[0]], at, [at[-1] + 1]])
     return int((int(edges[best[0]]) + int(edges[best[-1] + 1])) // 2)
-
-
-def _against(calls: pl.DataFrame, found: Solution) -> Floats:
-    """1 for each call whose bounds a solution does not keep, else 0."""
-    theta = found.offset(calls["callee"], calls["at"]) - found.offset(calls["caller"], calls["at"])
-    low = calls["low"].cast(pl.Float64).fill_null(-np.inf).to_numpy() - SLACK
-    high = calls["high"].cast(pl.Float64).fill_null(np.inf).to_numpy() + SLACK
-    return ((theta < low) | (theta > high)).astype(np.float64)

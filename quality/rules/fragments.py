@@ -13,7 +13,7 @@ import polars as pl
 from quality import marks
 from quality.rules.time_unit import plausible, resolution
 
-HOUR = 3_600_000_000_000
+FAR = 54_000_000_000_000  # ns: the times of two zones differ by no more
 LINKS = pl.Schema(
     {
         "fragment": pl.String,
@@ -111,7 +111,7 @@ def _believed() -> pl.Expr:
     late = pl.col("duration_ns") - early - pl.col("parent_length")
     grain = resolution(pl.col("start_ns")) + resolution(pl.col("parent_start"))
     holds = (early > grain) & (late > 2 * grain)
-    far = early.abs() >= HOUR
+    far = early.abs() >= FAR
     return ~(far | holds).fill_null(value=False)
 
 

@@ -98,7 +98,10 @@ def _loops(spans: pl.DataFrame, parent: Index, on_loop: Index) -> pl.DataFrame:
     )
     others = spans.filter(~pl.int_range(pl.len()).is_in(pl.Series(on_loop).implode()))
     edges = kinship.seen(others, rows)
-    return rows.join(edges, on=kinship.EDGE, how="left", nulls_equal=True, maintain_order="left")
+    coarse = spans.join(rows, on="service", how="semi", nulls_equal=True).group_by("service")
+    grains = coarse.agg(grain=resolution(pl.col("start_ns")).median())  # some are whole by chance
+    told = {"how": "left", "nulls_equal": True, "maintain_order": "left"}
+    return rows.join(edges, on=kinship.EDGE, **told).join(grains, on="service", **told)
 
 
 def _cuts(rows: pl.DataFrame, *, by_time: bool) -> tuple[pl.Series, pl.Series]:
@@ -108,7 +111,7 @@ def _cuts(rows: pl.DataFrame, *, by_time: bool) -> tuple[pl.Series, pl.Series]:
     same = pl.col("service") == pl.col("service_above")
     waits = ~pl.col("kind").is_in(["producer", "consumer"])
     sound = (plausible(pl.col("start_ns")) & (pl.col("duration_ns") >= 0)).all()
-    doubt = pl.col("clock_error_ns") + 2 * resolution(pl.col("start_ns"))
+    doubt = pl.col("clock_error_ns") + 2 * pl.col("grain")
     evidence = [
         (pl.col("times").fill_null(0) * RARE < pl.col("times").max(), pl.lit(value=True)),
         ((inside & ~same) | (entry & same), pl.lit(value=True)),
