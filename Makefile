@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -44,6 +44,9 @@ format: $(VENV)/.dev ## let ruff put the code in order
 bench: $(VENV)/.dev ## the benchmarks, each beside a named alternative
 	@for file in bench/[a-z]*.py; do echo "== $$file"; \
 	  $(BIN)/python -m bench.$$(basename $$file .py) || exit 1; done
+
+soak: $(VENV)/.dev ## 500 seeded runs against servers that fail (half an hour; RUNS=, SEED=)
+	@$(BIN)/python -m tests.soak --runs $(or $(RUNS),500) --seed $(or $(SEED),0)
 
 clean: ## remove the environment, caches and the demo's folder
 	rm -rf $(VENV) rootlake-demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -20,7 +20,7 @@ from ingest import files
 from ingest.batch import Batch, Piece, content_id
 from ingest.k8s_objects import decode
 from ingest.source import Source, without_credentials
-from ingest.web import Web, WebOptions, is_url, server_of
+from ingest.web import Refused, Web, WebOptions, is_url, server_of
 from ingest.window import Window, micros
 from lake import UserError
 
@@ -136,7 +136,13 @@ def _all(list_of: Any, path: str) -> list[Any]:
     token = ""
     while True:
         params = {"limit": PAGE, **({"continue": token} if token else {})}
-        reply = list_of(path, params)
+        try:
+            reply = list_of(path, params)
+        except Refused as error:
+            if error.status != 410 or not token:
+                raise
+            items, token = [], ""  # the list has changed too much since its first page: once more
+            continue
         if not isinstance(reply, dict) or "items" not in reply:
             raise UserError(f"{path} answers, but not as Kubernetes' API does.")
         items += reply["items"] or []

@@ -20,9 +20,9 @@ from ingest.batch import Batch, Piece
 from ingest.known import fresh, unknown
 from ingest.later import Later
 from ingest.mask import mask
-from lake.workers import Workers
 from lake import FIRST_DAY, TABLES, UNPLACED, Lake, UserError, empty, fit
 from lake.stage import Staged, stage
+from lake.workers import Workers
 
 COMMIT_BYTES = 192 << 20  # decoded rows gathered into one commit: few files, bounded memory
 

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
@@ -46,11 +46,13 @@ def pull(
     until: datetime | None = None,
     progress: Progress | None = None,
     wait: float = 0.0,
+    now: datetime | None = None,
 ) -> Landed:
     """Pull a source that is set up.
 
     The lake is made when the first piece of input has been read, so a wrong path leaves none. One
     pull of a source at a time: a second one waits up to `wait` seconds, then raises UserError.
+    `now` is the moment it is taken to be (default: it is asked).
     Other selections of the same server take their turn: a server is asked by one pull at a time.
     """
     if (since or until) and not source.windowed:
@@ -64,7 +66,7 @@ def pull(
         held.enter_context(lake.lock(f"ingest of {source.called}", wait=wait))
         if source.server:
             held.enter_context(lake.lock(f"ingest from {source.server}", wait=max(wait, QUEUE)))
-        found = iter(source.read(Window(lake, since, until)))
+        found = iter(source.read(Window(lake, since, until, now or datetime.now(UTC))))
         first = next(found, None)
         if first is None:
             return Landed()

@@ -125,24 +125,84 @@ def answer(value: Any, status: int = 200, **headers: str) -> Answer:
 
 
 class Jaeger:
-    """Jaeger's query service, API v1; a search returns the newest `limit` traces, whole."""
+    """Jaeger's query service; a search returns the newest `limit` traces, whole, in any order.
 
-    def __init__(self, spans: Sequence[dict[str, Any]]) -> None:
+    `version` is the API it speaks; `cap` the traces it gives at most, whatever is asked for.
+    """
+
+    def __init__(
+        self, spans: Sequence[dict[str, Any]], version: str = "v1", cap: int = 1 << 30
+    ) -> None:
         self.spans = spans  # traceID, spanID, service, startTime (µs), visible (µs)
         self.clock = 1 << 62
+        self.version = version
+        self.cap = cap
+        self.random = random.Random(0)
 
     def __call__(self, path: str, params: Params) -> Answer:
+        if path.startswith("/api/v3/") != (self.version == "v3"):
+            return answer({"errors": [{"code": 404}]}, 404)
+        return self.v3(path, params) if self.version == "v3" else self.v1(path, params)
+
+    def v3(self, path: str, params: Params) -> Answer:
+        """The OTLP form of the same; no traces are told by 404, as Jaeger does."""
+        seen = [one for one in self.spans if one["visible"] <= self.clock]
+        if path == "/api/v3/services":
+            return answer({"services": sorted({one["service"] for one in seen})})
+        low = _micros(params["query.start_time_min"])
+        high = _micros(params["query.start_time_max"])
+        service, limit = params["query.service_name"], int(params["query.search_depth"])
+        names = self.hits(seen, service, low, high, limit)
+        if not names:
+            return answer({"error": {"httpCode": 404, "message": "No traces found"}}, 404)
+        groups = [
+            {
+                "resource": {
+                    "attributes": [
+                        {"key": "service.name", "value": {"stringValue": one["service"]}}
+                    ]
+                },
+                "scopeSpans": [{"spans": [self.otlp(one)]}],
+            }
+            for one in seen
+            if one["traceID"] in names
+        ]
+        self.random.shuffle(groups)
+        return answer({"result": {"resourceSpans": groups}})
+
+    @staticmethod
+    def otlp(one: dict[str, Any]) -> dict[str, Any]:
+        """A span as OTLP JSON."""
+        return {
+            "traceId": one["traceID"],
+            "spanId": one["spanID"],
+            "name": "work",
+            "kind": 2,
+            "startTimeUnixNano": str(one["startTime"] * 1000),
+            "endTimeUnixNano": str(one["startTime"] * 1000 + 10_000),
+        }
+
+    def hits(
+        self, seen: Sequence[dict[str, Any]], service: str, low: int, high: int, limit: int
+    ) -> list[str]:
+        """The newest traces with a span of a service in a window."""
+        found: dict[str, int] = {}
+        for one in seen:
+            if one["service"] == service and low <= one["startTime"] <= high:
+                found[one["traceID"]] = max(found.get(one["traceID"], 0), one["startTime"])
+        newest = sorted(found, key=lambda trace: (-found[trace], trace))
+        return newest[: min(limit, self.cap)]
+
+    def v1(self, path: str, params: Params) -> Answer:
+        """The form that the UI reads."""
         seen = [one for one in self.spans if one["visible"] <= self.clock]
         if path == "/api/services":
             return answer({"data": sorted({one["service"] for one in seen}), "total": 1})
         if path != "/api/traces":
             return answer({"errors": [{"code": 404}]}, 404)
         low, high = int(params["start"]), int(params["end"])
-        hits: dict[str, int] = {}
-        for one in seen:
-            if one["service"] == params["service"] and low <= one["startTime"] <= high:
-                hits[one["traceID"]] = max(hits.get(one["traceID"], 0), one["startTime"])
-        newest = sorted(hits, key=lambda trace: (-hits[trace], trace))[: int(params["limit"])]
+        newest = self.hits(seen, params["service"], low, high, int(params["limit"]))
+        self.random.shuffle(newest)
         return answer({"data": [self.trace(name, seen) for name in newest], "errors": None})
 
     @staticmethod
@@ -206,6 +266,8 @@ class Sentry:
             f'<http://x/?cursor=0:{offset + self.page}:0>; rel="next"; results="{more}"; '
             f'cursor="0:{offset + self.page}:0"'
         )
+        if self.repeat:  # pages come in any order within
+            random.Random(offset).shuffle(page)
         return answer([self.event(one) for one in page], Link=link)
 
     @staticmethod
@@ -261,12 +323,44 @@ class Loki:
         streams: dict[str, list[list[str]]] = {}
         for one in seen:
             streams.setdefault(one["pod"], []).append([str(one["at"] * 1000), one["text"]])
+        for values in streams.values():
+            random.Random(low).shuffle(values)
         result = [
             {"stream": {"pod": pod, "namespace": "shop"}, "values": values}
             for pod, values in streams.items()
         ]
         data = {"resultType": "streams", "result": result}
         return answer({"status": "success", "data": data})
+
+
+class Kubernetes:
+    """An API server's lists of events, page by page; an old page's token may be gone (410)."""
+
+    def __init__(self, events: Sequence[dict[str, Any]]) -> None:
+        self.events = events  # name, reason, at (s), visible (µs)
+        self.clock = 1 << 62
+        self.random = random.Random(0)
+
+    def __call__(self, path: str, params: Params) -> Answer:
+        if not path.startswith("/api/v1/events"):
+            return answer({"kind": "List", "items": []})
+        seen = [self.event(one) for one in self.events if one["visible"] <= self.clock]
+        start, size = int(params.get("continue", 0)), 7
+        if start and self.random.random() < 0.03:
+            return answer({"kind": "Status", "reason": "Expired"}, 410)
+        more = {"continue": str(start + size)} if start + size < len(seen) else {}
+        page = seen[start : start + size]
+        return answer({"kind": "EventList", "metadata": more, "items": page})
+
+    @staticmethod
+    def event(one: dict[str, Any]) -> dict[str, Any]:
+        """An event as the API gives it: its time in whole seconds."""
+        return {
+            "reason": one["reason"],
+            "message": "it did",
+            "lastTimestamp": _text(one["at"] * 1_000_000)[:19] + "Z",
+            "involvedObject": {"kind": "Pod", "name": one["name"], "namespace": "shop"},
+        }
 
 
 def proxy(url: str) -> Route:
