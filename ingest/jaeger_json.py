@@ -123,7 +123,7 @@ def _decoded(content: bytes, place: Place, origin: str) -> tuple[Batch, _Found]:
         reply, refused, traces = _one_by_one(content, origin)
         errors = reply.errors
         rows = _frame(reply.data, place)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{origin} is cut or not JSON: {error}.") from error
     rejected = pl.DataFrame(refused, schema=REJECTED, orient="row")
     return Batch(rows, rows.height + rejected.height, rejected), _Found(traces, errors)

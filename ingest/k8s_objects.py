@@ -30,7 +30,7 @@ def decode(content: bytes, place: Place, origin: str, *, alone: bool = True) -> 
     list, and for a list given `alone` whose objects tell of no change."""
     try:
         found = msgspec.json.decode(content)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{origin} is cut or not JSON: {error}.") from error
     if not isinstance(found, dict) or not str(found.get("kind", "")).endswith("List"):
         raise UserError(f"{origin} is no list of Kubernetes objects; `kubectl get … -o json`.")

@@ -109,7 +109,7 @@ def _docker(lines: pl.DataFrame) -> pl.DataFrame:
     texts = lines["line"].to_list()
     try:
         found: list[DockerLine | None] = list(decoder.decode_lines("\n".join(texts)))
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         found = [_tried(decoder, text) for text in texts]
     body = pl.Series("body", [one.log if one else None for one in found], pl.String)
     time = pl.Series("time", [one.time if one else None for one in found], pl.String)
@@ -127,7 +127,7 @@ def _docker(lines: pl.DataFrame) -> pl.DataFrame:
 def _tried(decoder: msgspec.json.Decoder[DockerLine], text: str) -> DockerLine | None:
     try:
         return decoder.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
 
 
@@ -218,7 +218,7 @@ def _object(line: str, wanted: Mapping[str, str]) -> dict[str, Any] | None:
     """One line's fields as text, what fills no column gathered in `attributes`."""
     try:
         found = msgspec.json.decode(line)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict):
         return None

@@ -7,12 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
+import polars as pl
 from pydantic import Field
 
-from ingest.batch import Batch, Piece
+from ingest.batch import Batch, Piece, Place
 from ingest.log_lines import decode_lines, service_of
 from ingest.source import Source
-from ingest.web import Overloaded, Web, WebOptions, server_of
+from ingest.web import Damaged, Overloaded, Web, WebOptions, server_of
 from ingest.window import Step, Stream, Stretch, Window, micros
 from lake import UserError
 
@@ -59,15 +60,14 @@ class Loki(Source):
         return f"{len(found.get('data') or [])} labels"
 
     def _lines(self, web: Web, step: Step, stretch: Stretch) -> Batch:
-        rows = list(self._complete(web, step, stretch))
-        step.settle(len(rows))
-        if not rows:
-            return decode_lines("", {}, self.given.place, web.url)
-        text = b"\n".join(msgspec.json.encode(row) for row in rows).decode()
-        return decode_lines(text, {}, self.given.place, web.url)
+        parts = list(self._complete(web, step, stretch))
+        step.settle(sum(part.records for part in parts))
+        rows = pl.concat([part.rows for part in parts])
+        rejected = pl.concat([part.rejected for part in parts])
+        return Batch(rows.drop("arrival"), rows.height + rejected.height, rejected)
 
-    def _complete(self, web: Web, step: Step, stretch: Stretch) -> Iterator[dict[str, Any]]:
-        """The lines of a stretch, in time order."""
+    def _complete(self, web: Web, step: Step, stretch: Stretch) -> Iterator[Batch]:
+        """The replies that together hold all lines of a stretch, in time order."""
         asked = {
             "query": self.given.query,
             "start": micros(stretch.low) * 1000,
@@ -76,20 +76,19 @@ class Loki(Source):
             "direction": "forward",
         }
         try:
-            reply = web.json("/loki/api/v1/query_range", asked)
-            streams = reply["data"]["result"] if reply["data"]["resultType"] == "streams" else None
+            batch, lines = web.ask(
+                "GET",
+                "/loki/api/v1/query_range",
+                lambda reply: decode(reply.content, self.given.place, web.url),
+                params=asked,
+            )
         except Overloaded:
-            streams, step.trouble = None, True
             if stretch.length <= timedelta(seconds=1):
                 raise
-        except (KeyError, TypeError):
-            raise UserError(f"{web.url} answers, but not as Loki does.") from None
-        lines = 0 if streams is None else sum(len(one["values"]) for one in streams)
-        if streams is not None and lines < self.given.limit:
-            yield from sorted(
-                (_row(one["stream"], *value[:2]) for one in streams for value in one["values"]),
-                key=lambda row: int(row["ts"]),
-            )
+            step.trouble = True
+            lines = self.given.limit
+        if lines < self.given.limit:
+            yield batch
             return
         if stretch.length <= _TICK:
             raise UserError(
@@ -98,6 +97,47 @@ class Loki(Source):
             )
         for half in stretch.halves():
             yield from self._complete(web, step, half)
+
+
+class _Stream(msgspec.Struct):
+    stream: dict[str, str]
+    values: list[list[Any]]
+
+
+class _Data(msgspec.Struct, rename="camel"):
+    result_type: str
+    result: list[msgspec.Raw]
+
+
+class _Reply(msgspec.Struct):
+    data: _Data
+
+
+def decode(content: bytes, place: Place, origin: str) -> tuple[Batch, int]:
+    """The lines of a reply in time order, and how many it held, sound or not.
+
+    Raises Damaged for what is cut or none, UserError for a query that gives no lines.
+    """
+    try:
+        data = msgspec.json.decode(content, type=_Reply).data
+        streams = [msgspec.json.decode(one, type=_Stream) for one in data.result]
+        if data.result_type == "streams":
+            rows = [_row(one.stream, *_pair(pair)) for one in streams for pair in one.values]
+            rows.sort(key=lambda row: int(row["ts"]))
+    except (ValueError, RecursionError) as error:
+        if b'"resultType"' in content and b'"streams"' not in content:
+            raise UserError(f"{origin}: `query` gives no log lines.") from error
+        raise Damaged(f"not a reply of Loki: {error}") from error
+    if data.result_type != "streams":
+        raise UserError(f"{origin}: `query` gives {data.result_type}, not log lines.")
+    text = b"\n".join(msgspec.json.encode(row) for row in rows).decode()
+    return decode_lines(text, {}, place, None), len(rows)
+
+
+def _pair(value: list[Any]) -> tuple[str, str]:
+    if len(value) < 2 or not isinstance(value[0], str) or not isinstance(value[1], str):
+        raise ValueError("a value that is no pair of time and line")
+    return value[0], value[1]
 
 
 def _row(labels: dict[str, str], at: str, line: str) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import polars as pl
 from ingest.batch import Batch, Place
 from lake import UserError
 
-_LABELS = r'\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\}'
+_PAIR = r'[a-zA-Z_][a-zA-Z0-9_]*\s*=\s*"(?:[^"\\]|\\.)*"'
+_LABELS = rf"\{{\s*(?:{_PAIR}\s*(?:,\s*{_PAIR}\s*)*,?\s*)?\}}"
 _LINE = (
     rf"^(?<series>[a-zA-Z_:][a-zA-Z0-9_:]*(?:{_LABELS})?)[ \t]+(?<value>\S+)"
     r"(?:[ \t]+(?<time>[^\s#]\S*))?(?:[ \t]+#[ \t]*(?<exemplar>.*))?\s*$"
@@ -97,7 +98,7 @@ def _about(comments: Sequence[str]) -> dict[str, dict[str, str]]:
     for line in comments:
         match = _ABOUT.match(line)
         if match:
-            found[match[1]][match[2]] = match[3]
+            found[match[1]][match[2]] = match[3].rstrip("\r")
     return found
 
 

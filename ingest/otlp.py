@@ -173,7 +173,7 @@ def decode(content: bytes, place: Place, origin: str) -> Batch:
     except (msgspec.ValidationError, UnicodeDecodeError):
         groups = _one_by_one(content, origin, refused)
         rows = _frame(groups, place)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{origin} is cut or not OTLP JSON: {error}.") from error
     if not groups and not refused:
         raise UserError(f"{origin} holds no resourceSpans; is it another signal's export?")

@@ -87,7 +87,7 @@ def decode(content: bytes, place: Place, origin: str) -> Batch:
         groups = [group for one in exports(content, Export) for group in one.resource_logs]
     except (msgspec.ValidationError, UnicodeDecodeError):
         groups = _one_by_one(content, origin, refused)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{origin} is cut or not OTLP JSON: {error}.") from error
     for group in groups:
         tags = {pair.key: _text(pair.value) for pair in group.resource.attributes}

@@ -28,7 +28,7 @@ def decode(table: str, text: str, required: Sequence[str], place: Place, origin:
     refused: list[tuple[str, str]] = []
     for number, line, record in _records(text, origin):
         if record is None:
-            refused.append(("not a JSON object", line))
+            refused.append(("not a JSON object, or more cells than the header has", line))
             continue
         unknown = [name for name in record if name not in schema and name != "date"]
         if unknown:
@@ -38,7 +38,7 @@ def decode(table: str, text: str, required: Sequence[str], place: Place, origin:
             )
         try:
             rows.append(_row(record, schema, required, place))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             refused.append((str(error), line))
     fitted = pl.DataFrame(
         pl.from_arrow(pa.Table.from_pylist(rows, pa.schema(list(schema.items()))))
@@ -48,20 +48,29 @@ def decode(table: str, text: str, required: Sequence[str], place: Place, origin:
 
 
 def _records(text: str, origin: str) -> Iterator[tuple[int, str, dict[str, Any] | None]]:
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.split("\n") if line.strip()]
     if lines and not lines[0].lstrip().startswith("{"):
         if "," not in lines[0]:
             raise UserError(f"{origin} is neither JSON lines nor CSV with a header.")
-        for number, record in enumerate(csv.DictReader(io.StringIO(text)), 2):
-            given = {key: value for key, value in record.items() if key and value not in ("", None)}
-            yield number, str(record), given
+        yield from _cells(text, origin)
         return
     for number, line in enumerate(lines, 1):
         try:
             found = msgspec.json.decode(line)
-        except msgspec.DecodeError:
+        except (ValueError, RecursionError):
             found = None
         yield number, line, found if isinstance(found, dict) else None
+
+
+def _cells(text: str, origin: str) -> Iterator[tuple[int, str, dict[str, Any] | None]]:
+    """A CSV file's records; None for a line with more cells than the header."""
+    read = csv.DictReader(io.StringIO(text.replace("\r\n", "\n"), newline=""), strict=True)
+    try:
+        for record in read:
+            given = {key: one for key, one in record.items() if key and one not in ("", None)}
+            yield read.line_num, str(record), None if None in record else given
+    except csv.Error as error:
+        raise UserError(f"{origin}, line {read.line_num}: not CSV: {error}.") from error
 
 
 def _row(
@@ -86,10 +95,10 @@ def _value(name: str, value: Any, kind: pa.DataType) -> Any:
         if pa.types.is_floating(kind):
             return float(value)
         if pa.types.is_integer(kind):
-            return int(value)
+            return pa.scalar(int(value), kind).as_py()
         if pa.types.is_list(kind):
             return [str(one) for one in (value if isinstance(value, list) else [value])]
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, OSError, pa.ArrowException):
         raise ValueError(f"{name} = {value!r} is not of the column's type {kind}") from None
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 

@@ -22,6 +22,8 @@ from lake import TABLES, UserError
 
 Event = dict[str, Any]
 _OWN = {"date", "source", "batch", "arrival", "ingested_at"}
+_COLUMNS = pa.schema([f for f in TABLES["raw_errors"].schema if f.name not in _OWN])
+_ODD = (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, IndexError)
 
 
 def decode(content: bytes, place: Place, origin: str) -> Batch:
@@ -31,7 +33,7 @@ def decode(content: bytes, place: Place, origin: str) -> Batch:
     """
     try:
         found = msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{origin} is cut or not JSON: {error}.") from error
     events = found if isinstance(found, list) else [found]
     if not all(
@@ -41,11 +43,12 @@ def decode(content: bytes, place: Place, origin: str) -> Batch:
     salt, rows, refused = _salt(), [], []
     for arrival, event in enumerate(events):
         try:
-            rows.append({**_row(event, place, salt), "arrival": arrival})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            row = _row(event, place, salt)
+            pa.Table.from_pylist([row], _COLUMNS)  # a value its column would not take
+            rows.append({**row, "arrival": arrival})
+        except (*_ODD, pa.ArrowException) as error:
             refused.append((f"not an event: {error}", msgspec.json.encode(event).decode()))
-    schema = [(f.name, f.type) for f in TABLES["raw_errors"].schema if f.name not in _OWN]
-    table = pa.Table.from_pylist(rows, pa.schema([*schema, ("arrival", pa.int64())]))
+    table = pa.Table.from_pylist(rows, _COLUMNS.append(pa.field("arrival", pa.int64())))
     rejected = pl.DataFrame(refused, schema=["reason", "raw_row"], orient="row").cast(pl.String)
     return Batch(pl.DataFrame(pl.from_arrow(table)), len(events), rejected)
 

@@ -157,7 +157,7 @@ def as_json(reply: requests.Response) -> Any:
 
     try:
         return msgspec.json.decode(reply.content)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise Damaged(str(error)) from error
 
 
