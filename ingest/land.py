@@ -200,6 +200,7 @@ def _commit(lake: Lake, reads: Sequence[Read]) -> None:
     for table in dict.fromkeys(piece.table for piece, _ in reads):
         mine = [(piece, batch) for piece, batch in reads if piece.table == table]
         now = datetime.now(UTC)
+        lake.unmoved(table, {piece.app: piece.after for piece, _ in mine if piece.stream})
         _append(lake, "quarantine", mine, _rejected, now)
         _append(lake, "scorecard", mine, _received, now)
         capped = [(piece, batch) for piece, batch in mine if batch.left_out]

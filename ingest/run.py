@@ -66,6 +66,7 @@ def pull(
         held.enter_context(lake.lock(f"ingest of {source.called}", wait=wait))
         if source.server:
             held.enter_context(lake.lock(f"ingest from {source.server}", wait=max(wait, QUEUE)))
+        elsewhere = lake.folder is not None and not lake.folder.is_dir()
         found = iter(source.read(Window(lake, since, until, now or datetime.now(UTC))))
         first = next(found, None)
         if first is None:
@@ -74,4 +75,6 @@ def pull(
             batch = first.read()
             first = dataclasses.replace(first, read=lambda: batch)
         lake.create()
+        if elsewhere:  # where the lock lay until here; now it lies in the lake
+            held.enter_context(lake.lock(f"ingest of {source.called}", wait=wait))
         return land(lake, chain([first], found), progress, source.given.mask)

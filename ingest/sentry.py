@@ -62,12 +62,12 @@ class Sentry(Source):
     def read(self, window: Window) -> Iterator[Piece]:
         """Pieces of `raw_errors`."""
         if is_url(self.given.target):
-            server = Server(self.given)
+            server = Server(self.given, window.lake.root)
             for project in server.projects():
                 yield from server.pieces(window, project)
             return
         for path, content in files.contents(self.given.target, ".json"):
-            work = partial(decode, content, self.given.place, str(path))
+            work = partial(decode, content, self.given.place, str(path), window.lake.root)
             yield Piece("raw_errors", "sentry", content_id(content), 1, work, str(path))
 
     def check(self) -> str:
@@ -80,10 +80,10 @@ class Sentry(Source):
 class Server:
     """A Sentry server and one organization of it."""
 
-    def __init__(self, given: SentryOptions) -> None:
+    def __init__(self, given: SentryOptions, lake: str = "") -> None:
         if not given.organization:
             raise UserError("sentry: organization is missing; it is the slug in Sentry's URLs.")
-        self.given = given
+        self.given, self.lake = given, lake
         self.web = Web(given)
         self.step = Step(timedelta(seconds=given.window), most=timedelta(days=30))
 
@@ -119,7 +119,8 @@ class Server:
             issues = self._issues(stretch, project)
             for event in found.values():
                 _tell(event, issues.get(str(event.get("groupID"))))
-        batch = decode(msgspec.json.encode(list(found.values())), self.given.place, self.web.url)
+        content = msgspec.json.encode(list(found.values()))
+        batch = decode(content, self.given.place, self.web.url, self.lake)
         self.step.settle(len(found) * 20)
         low, high = stretch.low, stretch.high
         inside = batch.rows.filter(pl.col("ts").is_between(low, high, closed="left"))

@@ -1,7 +1,8 @@
 """Sentry's API JSON into `raw_errors`: lists of events, or one event.
 
 A user's identifier is hashed before it is written, with a salt kept outside the lake: the
-environment's ROOTLAKE_SALT, else a file in the user's configuration folder, made when missing.
+environment's ROOTLAKE_SALT, else one made of the lake's place and of a secret in the user's
+configuration folder, made when missing.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ _COLUMNS = pa.schema([f for f in TABLES["raw_errors"].schema if f.name not in _O
 _ODD = (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, IndexError)
 
 
-def decode(content: bytes, place: Place, origin: str) -> Batch:
-    """The events of one reply; what has no id or no time is refused.
+def decode(content: bytes, place: Place, origin: str, lake: str = "") -> Batch:
+    """The events of one reply; what has no id or no time is refused. `lake` is where the users'
+    identifiers are hashed for: the same user has another hash in another lake.
 
     Raises UserError for what is not JSON of Sentry's events.
     """
@@ -40,7 +42,7 @@ def decode(content: bytes, place: Place, origin: str) -> Batch:
         isinstance(event, dict) and ("eventID" in event or "id" in event) for event in events
     ):
         raise UserError(f"{origin} holds no events of Sentry's API (objects with eventID).")
-    salt, rows, refused = _salt(), [], []
+    salt, rows, refused = _salt(lake), [], []
     for arrival, event in enumerate(events):
         try:
             row = _row(event, place, salt)
@@ -138,7 +140,9 @@ def _user(user: Any, salt: bytes) -> str | None:
     return hashlib.blake2b(found.encode(), key=salt, digest_size=16).hexdigest() if found else None
 
 
-def _salt() -> bytes:
+def _salt(lake: str = "") -> bytes:
+    """What a lake's hashes are keyed by: ROOTLAKE_SALT, or a secret of this user's and the lake's
+    place."""
     given = os.environ.get("ROOTLAKE_SALT")
     if given:
         return hashlib.blake2b(given.encode(), digest_size=32).digest()
@@ -149,7 +153,8 @@ def _salt() -> bytes:
             file.parent.mkdir(parents=True, exist_ok=True)
             with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
                 out.write(secrets.token_bytes(32))
-        return file.read_bytes()
+        secret = file.read_bytes()
+        return hashlib.blake2b(lake.encode(), key=secret[:64], digest_size=32).digest()
     except OSError as error:
         raise UserError(
             f"cannot keep the salt for users' identifiers in {file} ({error.strerror});"

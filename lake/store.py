@@ -214,13 +214,7 @@ class Lake:
         def commit(opened: DeltaTable) -> bool:
             if transactions and _landed(opened, transactions):
                 return False
-            for app, version in (after or {}).items():
-                held = opened.transaction_version(app)
-                if (-1 if held is None else held) != version:
-                    raise ConflictError(
-                        f"another run has moved the position of {app} in {self.uri(name)} since"
-                        " this one began; nothing was written, run it again."
-                    )
+            self._unmoved(name, opened, after or {})
             if staged is None:
                 hit = tombstones.of(opened).hit(frame)
                 marks = {**(transactions or {}), **tombstones.marks(opened, int(hit.sum()))}
@@ -230,6 +224,20 @@ class Lake:
             return True
 
         return self.retry(name, commit)
+
+    def unmoved(self, name: str, after: Transactions) -> None:
+        """ConflictError unless each app id is at the version given (-1: none)."""
+        if after:
+            self._unmoved(name, self.open(name), after)
+
+    def _unmoved(self, name: str, opened: DeltaTable, after: Transactions) -> None:
+        for app, version in after.items():
+            held = opened.transaction_version(app)
+            if (-1 if held is None else held) != version:
+                raise ConflictError(
+                    f"another run has moved the position of {app} in {self.uri(name)} since"
+                    " this one began; nothing was written, run it again."
+                )
 
     @property
     def folder(self) -> Path | None:
