@@ -46,6 +46,7 @@ example:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code: 0 done, 1 failed, 2 wrong usage, 3 needs a look."""
     arguments = parser().parse_args(argv)
+    sys.unraisablehook = _again
     try:
         signal.signal(signal.SIGTERM, _stopped)
         return int(arguments.run(Context(arguments)))
@@ -63,6 +64,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _stopped(_number: int, _frame: object) -> NoReturn:
     """A request to end (systemd, Kubernetes) is handled as Ctrl-C is."""
     raise KeyboardInterrupt
+
+
+def _again(lost: sys.UnraisableHookArgs) -> None:
+    """Ctrl-C may strike within a finalizer, where Python prints it and goes on: it is sent anew."""
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    import _thread
+    import threading
+
+    later = threading.Timer(0.02, _thread.interrupt_main)
+    later.daemon = True
+    later.start()
 
 
 class _Parser(argparse.ArgumentParser):
