@@ -201,9 +201,10 @@ class Server:
         """
         if traces not in _LIMITS or traces in self._honest or stretch.length <= TICK * 2:
             return False
-        one, other = (self._asked(half, service) for half in stretch.halves())
-        found = pl.concat([one[0].rows["trace_id"], other[0].rows["trace_id"]]).n_unique()
-        if found > traces:
+        halves = [(half, *self._asked(half, service)) for half in stretch.halves()]
+        found = pl.concat([batch.rows["trace_id"] for _, batch, _ in halves]).n_unique()
+        full = [half for half, _, count in halves if count == traces]  # it may be cut as well
+        if found > traces or any(self._looks_capped(half, service, traces) for half in full):
             self.most = min(self.most, traces)
             return True
         self._honest.add(traces)
