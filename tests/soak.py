@@ -41,7 +41,7 @@ from tests.servers import prometheus
 START = datetime(2025, 3, 11, 14, tzinfo=UTC)
 MICROS = int(START.timestamp()) * 1_000_000
 HOUR = 3_600_000_000
-LATE = 200_000_000  # µs that a record may be late, within every source's overlap
+LATE = 500_000_000  # µs that a record may be late, within every source's overlap
 LAST = MICROS + HOUR + LATE + 10_000_000
 OPTIONS: dict[str, Any] = {"timeout": 0.4, "attempts": 8, "backoff": 0.01, "overlap": 600}
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -74,7 +74,7 @@ def _live(server: Any, truth: Counter[Any], held: Any, **options: Any) -> Case:
 
 
 def _late(rng: random.Random) -> int:
-    return rng.randrange(LATE) if rng.random() < 0.2 else 0
+    return rng.randrange(LATE) if rng.random() < 0.5 else 0
 
 
 def jaeger(rng: random.Random, version: str = "v1") -> Case:

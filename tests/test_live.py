@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from ingest import land
 from ingest.run import ingest
 from lake import BusyError, Lake, UserError
 
-from . import faulty
+from . import faulty, soak
 from .conftest import SHARED, rootlake
 
 START = datetime(2025, 3, 11, 14, tzinfo=UTC)
@@ -253,11 +255,37 @@ def test_what_is_wrong_with_a_source_is_one_sentence(
     assert not (tmp_path / "lake").exists()
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_soak_in_short(seed: int) -> None:
-    from .soak import once
+@pytest.fixture(scope="module")
+def soaked() -> Iterator[None]:
+    """What soak runs share."""
+    with soak.shared():
+        yield
 
-    once(1000 + seed)
+
+@pytest.mark.xdist_group("soak")
+@pytest.mark.parametrize("seed", range(9), ids=sorted(soak.SOURCES))
+def test_soak_in_short(seed: int, soaked: None) -> None:
+    soak.once(1008 + seed)
+
+
+@pytest.mark.xdist_group("soak")
+@pytest.mark.parametrize("broken", ["doubles", "forgets late rows"])
+def test_the_soak_notices_a_broken_pull(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if broken == "doubles":
+        monkeypatch.setattr(land, "fresh", lambda _lake, _piece, batch: batch)
+    else:
+        monkeypatch.setitem(soak.OPTIONS, "overlap", 0)
+    monkeypatch.setattr(soak, "SOURCES", {"jaeger": ("jaeger", soak.jaeger)})
+    assert any(noticed(seed) for seed in range(2, 12))
+
+
+def noticed(seed: int) -> bool:
+    """Whether a run finds a row missing or doubled."""
+    try:
+        soak.once(seed)
+    except AssertionError:
+        return True
+    return False
 
 
 def test_a_position_moves_over_silence_without_a_commit_for_every_window(tmp_path: Path) -> None:
