@@ -16,8 +16,10 @@ import pytest
 
 
 @contextmanager
-def prometheus(folder: Path, text: bytes = b"", *flags: str) -> Iterator[str]:
-    """A real server that holds the samples of an OpenMetrics text."""
+def prometheus(
+    folder: Path, text: bytes = b"", *flags: str, port: int | None = None
+) -> Iterator[str]:
+    """A real server that holds the samples of an OpenMetrics text; at a free port or the given."""
     for program in ("prometheus", "promtool"):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed (Debian: apt-get install prometheus)")
@@ -27,9 +29,7 @@ def prometheus(folder: Path, text: bytes = b"", *flags: str) -> Iterator[str]:
         subprocess.run(load, cwd=folder, check=True, capture_output=True)
     config = "global: {scrape_interval: 1h}\nstorage: {tsdb: {out_of_order_time_window: 1h}}\n"
     (folder / "p.yml").write_text(config)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     command = ["prometheus", "--config.file=p.yml", "--storage.tsdb.path=data"]
     command += [
@@ -48,6 +48,13 @@ def prometheus(folder: Path, text: bytes = b"", *flags: str) -> Iterator[str]:
             yield url
         finally:
             server.terminate()
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def varint(value: int) -> bytes:

@@ -18,7 +18,7 @@ from ingest.run import ingest
 from lake import Lake, UserError
 
 from . import faulty
-from .servers import field, prometheus, remote_write, varint, written, zigzag
+from .servers import field, free_port, prometheus, remote_write, varint, written, zigzag
 
 FLAGS = ("--web.enable-remote-write-receiver", "--enable-feature=native-histograms")
 STALE = struct.unpack(">d", struct.pack(">Q", 0x7FF0000000000002))[0]
@@ -65,6 +65,34 @@ def test_restart_reset_late_sample_and_a_series_that_ends_are_exact(tmp_path: Pa
     bits = np.array([gone[-1][1]]).view(np.uint64)[0]
     assert bits == 0x7FF0000000000002, "the stale marker is kept to the bit"
     assert samples(ranged, "gone") == ended[:-1], "the query API does not show stale markers"
+
+
+def test_a_pull_goes_on_over_a_restart_of_the_server(tmp_path: Path) -> None:
+    base = now() - 1_800_000
+    counter = [(base + 15_000 * i, float(i % 40)) for i in range(100)]  # it starts anew twice
+    late = (base + 15_000 * 55 + 7_000, 99.0)
+    ended = [*counter[:70], (counter[70][0], STALE)]
+    lake, port = Lake(tmp_path / "lake"), free_port()
+
+    def until(at: int) -> datetime:
+        return datetime.fromtimestamp((at + 1) / 1000, UTC)
+
+    with prometheus(tmp_path, b"", *FLAGS, port=port) as url:
+        remote_write(url, written({"__name__": "a_total"}, counter[:60]))
+        remote_write(url, written({"__name__": "gone"}, ended[:60]))
+        assert ingest(lake, "prometheus", url, until=until(counter[59][0])).rows == 120
+    with pytest.raises(UserError, match="no Prometheus server answers"):
+        ingest(lake, "prometheus", url, until=until(counter[65][0]), attempts=1)
+    with prometheus(tmp_path, b"", *FLAGS, port=port) as url:
+        remote_write(url, written({"__name__": "a_total"}, counter[60:]))
+        remote_write(url, written({"__name__": "a_total"}, [late]))
+        remote_write(url, written({"__name__": "gone"}, ended[60:]))
+        for at in (counter[75][0], counter[99][0], counter[99][0]):
+            ingest(lake, "prometheus", url, until=until(at))
+    assert samples(lake, "a_total") == sorted([*counter, late])
+    gone = samples(lake, "gone")
+    assert gone[:-1] == ended[:-1]
+    assert (gone[-1][0], math.isnan(gone[-1][1])) == (counter[70][0], True)
 
 
 def test_late_samples_within_the_overlap_are_fetched_and_nothing_is_doubled(
