@@ -121,6 +121,7 @@ class Server:
             lambda stretch: self._pulled(stretch, services),
             step=self.step,
             overlap=timedelta(seconds=self.given.overlap),
+            clock=self.web.clock,
             oldest=lambda: window.high - timedelta(days=self.given.reach),
         )
 

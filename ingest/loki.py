@@ -51,6 +51,7 @@ class Loki(Source):
             lambda stretch: self._lines(web, step, stretch),
             step=step,
             overlap=timedelta(seconds=self.given.overlap),
+            clock=web.clock,
             oldest=lambda: window.high - timedelta(days=self.given.reach),
         )
 

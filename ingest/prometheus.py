@@ -110,6 +110,7 @@ class Server:
             self._pulled,
             step=self.step,
             overlap=timedelta(seconds=self.given.overlap),
+            clock=self.web.clock,
             oldest=lambda: self._oldest(window),
         )
 

@@ -102,6 +102,7 @@ class Server:
             lambda stretch: self._events(stretch, project),
             step=self.step,
             overlap=timedelta(seconds=self.given.overlap),
+            clock=self.web.clock,
             oldest=lambda: window.high - timedelta(days=self.given.reach),
         )
 

@@ -70,6 +70,7 @@ class Web:
         self.url = without_credentials(self.base)  # as it is shown
         self.given = given
         self.waited = 0.0
+        self._date: datetime | None = None
         self._sleep = sleep or time.sleep
         self.session = requests.Session()
         self.session.headers.update({**given.headers, **_authorization(given)})
@@ -110,6 +111,7 @@ class Web:
                     method, self._place(path), timeout=self.given.timeout, stream=stream, **how
                 )
                 with reply:
+                    self._date = dated(reply.headers) or self._date
                     if reply.status_code == 200:
                         return decode(reply)
                     why = self._hidden(f"it answered {reply.status_code}: {_gist(reply)}")
@@ -133,6 +135,19 @@ class Web:
                 self.waited += wait
                 self._sleep(wait)
         raise Overloaded(f"{self._shown(path)} did not answer in {attempt} tries: {why}.")
+
+    def clock(self) -> datetime | None:
+        """The moment by the server's own clock, as its replies tell it; None where they do not."""
+        for _ in range(self.given.attempts):
+            if self._date is not None:
+                break
+            try:
+                with self.session.get(f"{self.base}/", timeout=self.given.timeout) as reply:
+                    self._date = dated(reply.headers)
+                    break
+            except requests.RequestException:
+                continue
+        return self._date
 
     def json(self, path: str, params: Mapping[str, Any] | None = None, **how: Any) -> Any:
         """The JSON of a reply to a GET."""
@@ -159,6 +174,15 @@ def as_json(reply: requests.Response) -> Any:
         return msgspec.json.decode(reply.content)
     except (ValueError, RecursionError) as error:
         raise Damaged(str(error)) from error
+
+
+def dated(headers: Mapping[str, str]) -> datetime | None:
+    """When a reply was made, by its server's clock."""
+    try:
+        found = parsedate_to_datetime(headers.get("Date", ""))
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

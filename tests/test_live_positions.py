@@ -44,9 +44,10 @@ def pulled(lake: Lake, url: str, server: Any, now: datetime, ahead: timedelta = 
     return pull(lake, made("jaeger", {"target": url}), now=now + ahead).rows
 
 
-def test_a_clock_that_was_ahead_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("told", [True, False], ids=["the server tells the time", "it does not"])
+def test_a_clock_that_was_ahead_loses_nothing(told: bool, tmp_path: Path) -> None:
     lake, server = Lake(tmp_path / "lake"), faulty.Jaeger(spans(120))
-    with faulty.serving(server) as url:
+    with faulty.serving(server if told else server.__call__) as url:
         assert pulled(lake, url, server, START + 10 * MINUTE + SECOND) == 11
         assert pulled(lake, url, server, START + 20 * MINUTE + SECOND, timedelta(hours=1)) == 10
         assert pulled(lake, url, server, START + 30 * MINUTE + SECOND) == 10
@@ -54,6 +55,14 @@ def test_a_clock_that_was_ahead_loses_nothing(tmp_path: Path) -> None:
         assert pulled(lake, url, server, START + 90 * MINUTE + SECOND) == 50
         assert pulled(lake, url, server, START + 100 * MINUTE + SECOND) == 10
     assert lake.read("raw_spans")["span_id"].n_unique() == 101
+
+
+def test_a_clock_ahead_of_the_servers_moves_no_position_beyond_it(tmp_path: Path) -> None:
+    lake, server = Lake(tmp_path / "lake"), faulty.Jaeger(spans(120))
+    with faulty.serving(server) as url:
+        pulled(lake, url, server, START + 10 * MINUTE, timedelta(hours=1))
+        assert pulled(lake, url, server, START + 75 * MINUTE) > 0
+    assert lake.read("raw_spans")["span_id"].n_unique() == 76
 
 
 def test_a_window_until_the_future_does_not_move_the_position_there(tmp_path: Path) -> None:
