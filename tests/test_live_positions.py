@@ -62,7 +62,7 @@ def test_a_clock_ahead_of_the_servers_moves_no_position_beyond_it(tmp_path: Path
     with faulty.serving(server) as url:
         pulled(lake, url, server, START + 10 * MINUTE, timedelta(hours=1))
         assert pulled(lake, url, server, START + 75 * MINUTE) > 0
-    assert lake.read("raw_spans")["span_id"].n_unique() == 76
+    assert lake.read("raw_spans")["span_id"].n_unique() == 75
 
 
 def test_a_window_until_the_future_does_not_move_the_position_there(tmp_path: Path) -> None:
