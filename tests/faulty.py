@@ -317,6 +317,8 @@ class Loki:
     def __call__(self, path: str, params: Params) -> Answer:
         if path.endswith("/labels"):
             return answer({"status": "success", "data": ["pod", "namespace"]})
+        if not path.endswith("/query_range"):
+            return answer({"message": "not found"}, 404)
         low, high = int(params["start"]), int(params["end"])
         seen = [
             one
