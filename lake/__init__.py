@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from lake.errors import UserError as UserError
     from lake.frames import empty as empty
     from lake.frames import fit as fit
-    from lake.query import holds as holds
     from lake.query import Reading as Reading
+    from lake.query import holds as holds
     from lake.query import sql as sql
     from lake.schemas import FIRST_DAY as FIRST_DAY
     from lake.schemas import TABLES as TABLES

@@ -23,3 +23,8 @@ class ConflictError(UserError):
 
 class BusyError(UserError):
     """Another process is at it; this one stopped before it changed anything."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -16,7 +16,7 @@ from deltalake.transaction import RemoveAction
 from lake import frames
 from lake.schemas import TABLES
 from lake.stage import Staged
-from lake.store import Lake
+from lake.store import Lake, where_in
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,36 @@ def exchange(
                 max_commit_retries=0, app_transactions=marks or None
             ),
         )
+        return True
+
+    return lake.retry(name, commit)
+
+
+def rewrite(
+    lake: Lake,
+    name: str,
+    partition: Mapping[str, str | date],
+    change: Callable[[pl.DataFrame], pl.DataFrame],
+    *,
+    force: bool = False,
+) -> bool:
+    """Rewrite one partition (none: the table) by a pure function of its rows, in one commit.
+
+    False, and no commit, when it changes nothing, unless by `force`. Run again when another writer
+    came in between.
+    """
+    table, where = TABLES[name], where_in(partition) or None
+    inside = pl.all_horizontal(
+        pl.lit(value=True), *(pl.col(key) == value for key, value in partition.items())
+    )
+
+    def commit(opened: DeltaTable) -> bool:
+        rows = pl.scan_delta(opened).select(table.schema.names).filter(inside).collect()
+        before = frames.fit(table, rows)
+        after = frames.fit(table, change(before))
+        if after.equals(before) and not force:
+            return False
+        lake.write(name, opened, after, None, 0, mode="overwrite", predicate=where)
         return True
 
     return lake.retry(name, commit)

@@ -19,7 +19,7 @@ from deltalake import CommitProperties, Transaction
 from deltalake.exceptions import CommitFailedError
 
 from lake.errors import UserError
-from lake.files import Placed, discard, exchange, placed, read, values
+from lake.files import Placed, discard, exchange, placed, read, rewrite, values
 from lake.schemas import TABLES, UNPLACED
 from lake.stage import identity, merged, stage
 from lake.store import LOGS_KEY, Lake
@@ -193,7 +193,7 @@ def _merge(lake: Lake, name: str, group: Sequence[Placed]) -> bool:
 def _merge_remote(lake: Lake, name: str, group: Sequence[Placed]) -> bool:
     """In an object store the whole partition is rewritten, in order."""
     part = {key: value for key, value in values(group[0]).items() if value is not None}
-    return lake.rewrite(name, part, lambda rows: rows, force=True)
+    return rewrite(lake, name, part, lambda rows: rows, force=True)
 
 
 # -- old files and logs --------------------------------------------------------------------

@@ -22,7 +22,7 @@ from deltalake import (
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from lake import frames, tombstones
-from lake.errors import ConflictError, LakeVersionError, UserError
+from lake.errors import ConflictError, LakeVersionError, UserError, first_line
 from lake.frames import Rows
 from lake.lock import locked
 from lake.schemas import FORMAT, TABLES, Table
@@ -98,7 +98,7 @@ class Lake:
             )
         except (OSError, DeltaError) as error:
             raise UserError(
-                f"cannot make the table {self.uri(table.name)}: {_first_line(error)}"
+                f"cannot make the table {self.uri(table.name)}: {first_line(error)}"
             ) from error
 
     def _is_table(self, name: str) -> bool:
@@ -122,7 +122,7 @@ class Lake:
             ) from error
         except DeltaError as error:
             raise LakeVersionError(
-                f"cannot read {self.uri(name)}: {_first_line(error)};"
+                f"cannot read {self.uri(name)}: {first_line(error)};"
                 " it may need a newer rootlake, or the version asked for is gone."
             ) from error
         found = opened.metadata().configuration.get(FORMAT_KEY, str(FORMAT))
@@ -167,7 +167,7 @@ class Lake:
 
     def files(self, name: str, partition: Partition | None = None) -> list[str]:
         """The data files that make up a table now, or one partition of it."""
-        where = _where(partition) if partition else None
+        where = where_in(partition) if partition else None
         return sorted(self.open(name).file_uris(file_pruning_predicate=where))
 
     # -- one at a time -----------------------------------------------------------------------
@@ -218,7 +218,7 @@ class Lake:
             if staged is None:
                 hit = tombstones.of(opened).hit(frame)
                 marks = {**(transactions or {}), **tombstones.marks(opened, int(hit.sum()))}
-                self._write(name, opened, frame.filter(~hit), marks, mode="append")
+                self.write(name, opened, frame.filter(~hit), marks, mode="append")
             else:
                 self._add(name, opened, staged, transactions)
             return True
@@ -290,10 +290,10 @@ class Lake:
         """
         frame = frames.fit(table_of(name), rows)
         frames.check_inside(name, partition, frame)
-        where = _where(partition)
+        where = where_in(partition)
 
         def commit(opened: DeltaTable) -> None:
-            self._write(name, opened, frame, transactions, mode="overwrite", predicate=where)
+            self.write(name, opened, frame, transactions, mode="overwrite", predicate=where)
 
         self.retry(name, commit)
 
@@ -349,41 +349,12 @@ class Lake:
             after = frames.fit(table_of(name), change(before))
             if after.equals(before):
                 return False
-            self._write(name, opened, after, None, mode="overwrite")
+            self.write(name, opened, after, None, mode="overwrite")
             return True
 
         return self.retry(name, commit)
 
-    def rewrite(
-        self,
-        name: str,
-        partition: Partition,
-        change: Callable[[pl.DataFrame], pl.DataFrame],
-        *,
-        force: bool = False,
-    ) -> bool:
-        """Rewrite one partition (none: the table) by a pure function of its rows, in one commit.
-
-        False, and no commit, when it changes nothing, unless by `force`. Run again when another
-        writer came in between.
-        """
-        table, where = table_of(name), _where(partition) or None
-        inside = pl.all_horizontal(
-            pl.lit(value=True), *(pl.col(key) == value for key, value in partition.items())
-        )
-
-        def commit(opened: DeltaTable) -> bool:
-            rows = pl.scan_delta(opened).select(table.schema.names).filter(inside).collect()
-            before = frames.fit(table, rows)
-            after = frames.fit(table, change(before))
-            if after.equals(before) and not force:
-                return False
-            self._write(name, opened, after, None, 0, mode="overwrite", predicate=where)
-            return True
-
-        return self.retry(name, commit)
-
-    def _write(
+    def write(
         self,
         name: str,
         opened: DeltaTable,
@@ -431,10 +402,7 @@ def _landed(opened: DeltaTable, transactions: Transactions) -> bool:
     return all(have is not None and have >= transactions[app] for app, have in found.items())
 
 
-def _where(partition: Partition) -> str:
+def where_in(partition: Partition) -> str:
+    """A partition as a predicate."""
     quoted = {key: str(value).replace("'", "''") for key, value in partition.items()}
     return " AND ".join(f"{key} = '{value}'" for key, value in quoted.items())
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

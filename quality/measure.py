@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 import polars as pl
 
 from lake import TABLES, UNPLACED, Lake, UserError, empty, sql
+from lake.files import rewrite
 from quality.checks import MERGED, Check
 from quality.expectations import CLEAN
 
@@ -160,4 +161,4 @@ def _keep(lake: Lake, table: str, day: date, counted: pl.DataFrame, now: datetim
         return pl.concat([rest, fresh.select(score.schema.names)])
 
     if fresh.height:
-        lake.rewrite("scorecard", {"date": day, "table_name": table}, put)
+        rewrite(lake, "scorecard", {"date": day, "table_name": table}, put)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,9 +37,15 @@ USER = "5f" * 16
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
+def lake(tmp_path: Path, whole: Lake) -> Lake:
+    shutil.copytree(whole.root, tmp_path / "lake")
+    return Lake(tmp_path / "lake")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """A lake of three days in many small files, repaired."""
-    made = Lake(tmp_path / "lake").create()
+    made = Lake(tmp_path_factory.mktemp("maintain") / "lake").create()
     for number in range(3):
         for piece in range(3):
             rows = on_day(10 * number + piece, -number)

@@ -29,11 +29,11 @@ class Mortal(Lake):
 
     left = 0
 
-    def _write(self, *args: Any, **how: Any) -> None:
+    def write(self, *args: Any, **how: Any) -> None:
         if self.left == 0:
             raise Killed
         self.left -= 1
-        super()._write(*args, **how)
+        super().write(*args, **how)
 
     def _swap(self, *args: Any, **how: Any) -> None:
         if self.left == 0:

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from lake import TABLES, Lake, UsageError, UserError
-from quality import stages, versions
+from lake import TABLES, Lake, UsageError, UserError, empty, fit
+from quality import frame, spans, stages, versions
 from quality.account import account
 from quality.run import repair
-from quality.suppressions import Exempt, of, suppressed
+from quality.suppressions import Exempt, Suppressed, of, suppressed
 from quality.undo import redo, rules, undo
 from tests import quality_traces as traces
 from tests.test_quality_run import FIRST, Killed, Mortal, assert_same, midnight, on_day, put
 
-NEXT = FIRST + timedelta(days=1)
+DAY = timedelta(days=1)
+NEXT = FIRST + DAY
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    made = Lake(tmp_path / "lake").create()
+def lake(tmp_path: Path, whole: Lake) -> Lake:
+    shutil.copytree(whole.root, tmp_path / "lake")
+    return Lake(tmp_path / "lake")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """Two days with faults, repaired."""
+    made = Lake(tmp_path_factory.mktemp("undo") / "lake").create()
     put(made, traces.spoiled(3, faults=20)[0], "one")
     put(made, [{**row, "start": row["start"] + 86_400_000_000} for row in bad(4)], "two")
     put(made, traces.spoiled(6, only="span_duplicate")[0], "three")
@@ -147,7 +159,7 @@ def test_undo_killed_at_any_commit_is_completed_by_the_next_repair(tmp_path: Pat
     start = sum(whole.versions(*TABLES).values())
     repair(whole)
     commits = sum(whole.versions(*TABLES).values()) - start + 1
-    for count in range(commits):
+    for count in range(0, commits, 3):
         lake = Mortal(tmp_path / f"killed{count}")
         lake.left = -1
         lake.create()
@@ -186,12 +198,13 @@ def test_a_new_version_of_a_rule_makes_old_days_again_only_when_asked(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = stages.STAGES[0]
+    before = stage.versions["id_corrupt"]
     monkeypatch.setitem(stage.versions, "id_corrupt", 99)  # type: ignore[arg-type]
     assert repair(lake).days == set()
     assert [one["behind"] for one in versions.history(lake)] == [{"id_corrupt": 99}]
     put(lake, on_day(50, -20), "new")
     assert sorted(repair(lake).days) == [FIRST + timedelta(days=-20)]
-    assert [one["versions"]["id_corrupt"] for one in versions.history(lake)] == [99, 2]
+    assert [one["versions"]["id_corrupt"] for one in versions.history(lake)] == [99, before]
     assert FIRST in repair(lake, upgrade=True).days
     assert [one["behind"] for one in versions.history(lake)] == [{}]
     assert audited(lake, "id_corrupt")["rule_version"].unique().to_list() == [99]
@@ -228,3 +241,73 @@ def test_rows_that_land_while_a_day_is_computed_make_it_again(tmp_path: Path) ->
     assert lake.read("repairs").height == 0
     assert repair(lake).days == {FIRST}
     assert lake.read("spans").height == lake.read("raw_spans").height
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 10_000),
+    off=st.lists(st.tuples(st.sampled_from(rules()), st.integers(0, 3)), min_size=1, max_size=4),
+)
+def test_whatever_is_undone_no_row_is_lost_and_none_is_touched_by_it(
+    seed: int, off: list[tuple[str, int]]
+) -> None:
+    raw = traces.raw(traces.spoiled(seed, faults=16)[0])
+    parts = pl.int_range(raw.height, eager=True) % 4
+    dates = pl.Series("date", [FIRST + timedelta(days=int(part)) for part in parts])
+    days: dict[date, frozenset[str]] = {}
+    for rule, day in off:
+        name = FIRST + timedelta(days=day)
+        days[name] = days.get(name, frozenset()) | {rule}
+    exempt = Suppressed(days=days).exempt(dates)
+    found = spans.repair(frame.narrow(raw), exempt)
+    rows = pl.concat([one["row"] for one in (found.spans, found.quarantined, found.merged)])
+    assert rows.sort().to_list() == list(range(raw.height))
+    for rule, alone in exempt.rows.items():
+        mine = found.spans.filter(pl.col("row").is_in(alone.implode()))
+        assert not mine.filter(pl.col("repaired").list.contains(rule)).height
+        audit = found.audit.filter(pl.col("rule") == rule)
+        assert not audit.filter(pl.col("row").is_in(alone.implode())).height
+
+
+def test_rules_of_errors_logs_and_samples_are_undone_too(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake").create()
+    at = datetime(2025, 3, 11, 12, tzinfo=UTC)
+    common = {"date": FIRST, "ts": at, "batch": "b", "source": "x", "ingested_at": at}
+    rows: dict[str, list[dict[str, Any]]] = {
+        "raw_errors": [
+            {"event_id": "e1", "project": "p", "received_at": at, "sent_at": at - DAY / 24},
+            {"event_id": "e1", "project": "p", "received_at": at, "sent_at": at},
+        ],
+        "raw_logs": [
+            {"body": "2025-03-11 one li", "partial": True, "pod": "a"},
+            {"body": "ne in two", "partial": False, "pod": "a"},
+            {"body": "2025-03-11 whole", "partial": False, "pod": "a"},
+        ],
+        "raw_samples": [{"metric": "m", "series": 1, "value": 1.0}] * 2,
+    }
+    for name, some in rows.items():
+        full = [{**common, **row, "arrival": place} for place, row in enumerate(some)]
+        times = {n: pl.Datetime("us", "UTC") for n in TABLES[name].schema.names if n in full[0]}
+        made = pl.DataFrame(full).with_columns(
+            pl.col(n).cast(kind) for n, kind in times.items() if n.endswith("_at") or n == "ts"
+        )
+        whole = pl.concat([empty(TABLES[name]), made], how="diagonal_relaxed")
+        lake.append(name, fit(TABLES[name], whole))
+    counts = {"errors": 1, "logs": 2, "samples": 1}
+    repair(lake)
+    assert {name: lake.read(name).height for name in counts} == counts
+    for rule in ("error_duplicate", "error_clock", "partial_join", "sample_duplicate"):
+        assert audited(lake, rule).height or rule == "error_clock"
+        undo(lake, rule)
+    repair(lake)
+    assert {name: lake.read(name).height for name in counts} == {
+        "errors": 2,
+        "logs": 3,
+        "samples": 2,
+    }
+    assert set(lake.read("errors")["ts"]) == {at}
+    balanced(lake)
+    for rule in ("error_duplicate", "error_clock", "partial_join", "sample_duplicate"):
+        redo(lake, rule)
+    repair(lake)
+    assert {name: lake.read(name).height for name in counts} == counts

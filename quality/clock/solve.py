@@ -44,6 +44,8 @@ def solve(bounds: pl.DataFrame, free: Collection[str], *, drift: bool) -> Soluti
     bounds: caller, callee, low, at_low, high, at_high; a pair may have many.
     """
     clocks = sorted(free)
+    if not clocks:
+        return Solution(0, {}, {})
     touched = bounds.filter(pl.col("caller").is_in(clocks) | pl.col("callee").is_in(clocks))
     origin = int(touched.select(pl.concat_list("at_low", "at_high").list.mean().median()).item() or 0)
     program = _Program(touched, clocks, origin, drift=drift)
