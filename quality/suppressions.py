@@ -34,13 +34,13 @@ class Suppressed:
         places = pl.int_range(dates.len(), dtype=pl.Int64, eager=True)
         every = places if rows is None else rows
         named = self.everywhere.union(*self.days.values())
-        rows = {
+        off = {
             name: every
             if name in self.everywhere
             else every.filter(dates.is_in([day for day, off in self.days.items() if name in off]))
             for name in sorted(named)
         }
-        return Exempt({name: some for name, some in rows.items() if some.len()}, dates.len(), self)
+        return Exempt({name: some for name, some in off.items() if some.len()}, dates.len(), self)
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def test_slices_make_what_the_rules_make_of_one_frame(
     raw = sample(seed)
     found = repaired(raw, tmp_path_factory.mktemp("lake") / "lake", 60, batch=30)
     work = frame.narrow(raw)
-    kin = kinship.seen(work, work)
+    kin = kinship.Kin(kinship.seen(work, work), kinship.grains(work, work))
     with kinship.known(kin):
         truth = spans.repair(work)
     day = (pl.col("start_ns") // 1000).cast(pl.Datetime("us", "UTC")).dt.date()
