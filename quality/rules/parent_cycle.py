@@ -14,7 +14,7 @@ import polars as pl
 
 from quality import marks
 from quality.rules import kinship
-from quality.rules.time_unit import plausible, resolution
+from quality.rules.time_unit import plausible
 
 NAME = "parent_cycle"
 RARE = 100  # a link seen this much less often than the loop's others is the odd one
@@ -98,8 +98,7 @@ def _loops(spans: pl.DataFrame, parent: Index, on_loop: Index) -> pl.DataFrame:
     )
     others = spans.filter(~pl.int_range(pl.len()).is_in(pl.Series(on_loop).implode()))
     edges = kinship.seen(others, rows)
-    coarse = spans.join(rows, on="service", how="semi", nulls_equal=True).group_by("service")
-    grains = coarse.agg(grain=resolution(pl.col("start_ns")).median())  # some are whole by chance
+    grains = kinship.grains(spans, rows)
     told = {"how": "left", "nulls_equal": True, "maintain_order": "left"}
     return rows.join(edges, on=kinship.EDGE, **told).join(grains, on="service", **told)
 

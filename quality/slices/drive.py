@@ -23,6 +23,7 @@ from lake.workers import Workers
 from quality import moves, outcome
 from quality.clock import bounds, hosts, skew
 from quality.outcome import Outcome
+from quality.rules import kinship, time_zone
 from quality.slices import derive, finish, judge, plan, second
 from quality.slices.files import scratch
 from quality.suppressions import Suppressed
@@ -128,16 +129,17 @@ def _pull(job: _Job, judged: Sequence[judge.Judged]) -> None:
         job.map("looked up, slice", work)
 
 
-def _kin(judged: Sequence[judge.Judged]) -> pl.DataFrame:
-    whole = pl.concat([one.kin for one in judged])
-    keys = whole.columns[:-1]
-    return whole.group_by(keys).agg(pl.col("times").sum()).sort(keys)
+def _kin(judged: Sequence[judge.Judged]) -> kinship.Kin:
+    edges = pl.concat([one.kin for one in judged]).group_by(kinship.EDGE).agg(pl.col("times").sum())
+    told = pl.concat([one.grains for one in judged]).group_by("service").agg(pl.all().sum())
+    share = pl.col("whole") / pl.col("rows")
+    fine = pl.when(share < 0.5).then(1_000.0).when(share > 0.5).then(1_000_000.0)
+    grains = told.select("service", fine.otherwise(500_500.0).alias("grain"))
+    return kinship.Kin(edges.sort(kinship.EDGE), grains)
 
 
 def _lines(job: _Job, hours: Sequence[pl.DataFrame]) -> list[skew.Line]:
     """The lines of all hosts whose clock is wrong, except where that is undone."""
-    if skew.NAME in job.off.everywhere:
-        return []
     stretches = _stretches(pl.concat(hours))
     found = job.map(
         "calls, stretch", [partial(gathered, job.folder, low, high) for low, high in stretches]
@@ -149,7 +151,11 @@ def _lines(job: _Job, hours: Sequence[pl.DataFrame]) -> list[skew.Line]:
     windows = list(skew.windows(whole)) if wrong else []
     lines = job.map("clocks, hour", [partial(window, job.folder, one, wrong) for one in windows])
     return [
-        line for part in lines for line in part if skew.NAME not in job.off.on(_day(line.start))
+        line
+        for part in lines
+        for line in part
+        if (time_zone.NAME if time_zone.quarters(line.offset) else skew.NAME)
+        not in job.off.on(_day(line.start))
     ]
 
 

@@ -21,6 +21,7 @@ from lake import TABLES
 from lake.stage import Staged, place
 from quality import moves, outcome, tags
 from quality.clock import skew
+from quality.rules import time_zone
 from quality.rules.time_unit import DAY
 from quality.slices import decode, derive, judge, plan, shred
 from quality.slices.decode import flat
@@ -31,6 +32,7 @@ _SPANS = TABLES["spans"]
 _CODED = ("service", "operation", "kind", "host", "cluster", "namespace", "environment", "status")
 _IDS = ("trace_id", "span_id", "parent_span_id")
 _TIMES = ("start_ns", "duration_ns", "clock_offset_ns", "clock_error_ns")
+_CLOCKS = (skew.NAME, time_zone.NAME)  # rules that move whole hosts, by their number from 1
 MINUTE = 60_000_000  # µs
 
 
@@ -45,7 +47,8 @@ class Finished(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Rows to write: where each stands in the slice, its times, and the mended ones among them."""
+    """Rows to write: where each stands in the slice, its times and the `rule` that moved it, and
+    the mended ones among them."""
 
     place: Numbers
     times: dict[str, Numbers]
@@ -97,7 +100,7 @@ def _timed(
     start, took = (
         flat(rows, name).fill_null(0).to_numpy()[healthy] for name in ("start_ns", "duration_ns")
     )
-    offset, error = np.zeros(len(healthy), np.int64), np.zeros(len(healthy), np.int64)
+    offset, error, zone = (np.zeros(len(healthy), np.int64) for _ in range(3))
     moved = pl.DataFrame(schema={"host": pl.String, "at": pl.Int64})
     if lines:
         asked = pl.DataFrame(
@@ -108,8 +111,10 @@ def _timed(
         found = skew.corrections(list(lines), asked)
         place = found["row"].to_numpy()
         offset[place], error[place] = found["by"].to_numpy(), found["doubt"].to_numpy()
+        zone[place] = np.where(found["zone"].to_numpy(), 2, 1)
         moved = asked.filter(pl.Series(offset != 0)[asked["row"]]).select("host", "at")
     times = dict(zip(_TIMES, (start - offset, took, offset, error), strict=True))
+    times["rule"] = zone
     return times, moved
 
 
@@ -127,8 +132,9 @@ def _joined(healthy: Numbers, times: dict[str, Numbers], mended: pl.DataFrame | 
     if mended is None:
         return _Rows(healthy, times, pl.DataFrame())
     places = (mended["row"] % (1 << SHIFT)).to_numpy()
+    rows = mended.with_columns(pl.lit(0).alias("rule"))
     both = {
-        name: np.concatenate([one, mended[name].fill_null(0).to_numpy()])
+        name: np.concatenate([one, rows[name].fill_null(0).to_numpy()])
         for name, one in times.items()
     }
     return _Rows(np.concatenate([healthy, places]), both, mended)
@@ -214,9 +220,9 @@ def _made(rows: pa.Table, part: _Rows, index: Numbers) -> pa.Table:
     columns["attributes"] = shred.take(flat(rows, "attributes"), place)
     for name in ("resource", "events", "links"):
         columns[name] = _read(flat(rows, name), place, name)
-    shifted = columns["clock_offset_ns"] != 0
+    rule = part.times["rule"][index]
     for name in ("faults", "repaired"):
-        columns[name] = _marks(name, shifted, late, mended)
+        columns[name] = _marks(name, rule, late, mended)
     names = [name for name in _SPANS.schema.names if name != "date"]
     return pa.table({name: columns[name] for name in names})
 
@@ -260,16 +266,14 @@ def _read(column: pa.DictionaryArray, place: pa.Array, name: str) -> pa.Array:
     )
 
 
-def _marks(name: str, shifted: Numbers, late: Numbers, mended: pl.DataFrame) -> pa.Array:
+def _marks(name: str, rule: Numbers, late: Numbers, mended: pl.DataFrame) -> pa.Array:
     """faults or repaired: of a healthy row none, or the rule of its clock."""
-    known: list[tuple[str, ...]] = [(), (skew.NAME,)]
-    code = np.where(shifted, 1, 0) if name == "repaired" else np.zeros(len(shifted), np.int64)
+    known: list[tuple[str, ...]] = [(), *((one,) for one in _CLOCKS)]
+    code = rule.copy() if name == "repaired" else np.zeros(len(rule), np.int64)
     if len(late):
-        numbers: dict[tuple[str, ...], int] = {}
         distinct = pl.DataFrame({"marks": mended[name]}).with_row_index("place")
         groups = distinct.group_by("marks", maintain_order=True).agg("place")
         for marks, places in groups.iter_rows():
-            numbers[tuple(marks)] = len(known)
             code[late[places]] = len(known)
             known.append(tuple(marks))
     return pa.array([list(one) for one in known], pa.list_(pa.string())).take(pa.array(code))
@@ -302,21 +306,21 @@ def _told(
     """What healthy rows add to the checks, and those that changed their day."""
     service = flat(rows, "service")
     day = (times["start_ns"] // DAY).astype(np.int32)
-    shifted = times["clock_offset_ns"] != 0
     code = service.indices.fill_null(-1).to_numpy()[healthy]
-    counted = pl.DataFrame({"day": day, "code": code, "shifted": shifted})
-    counted = counted.group_by("day", "code", "shifted").len("rows")
+    counted = pl.DataFrame({"day": day, "code": code, "rule": times["rule"]})
+    counted = counted.group_by("day", "code", "rule").len("rows")
     names = pl.Series(service.dictionary, dtype=pl.String)
     known = counted["code"].set(counted["code"] < 0, None)
     counted = counted.select(
         pl.col("day").cast(pl.Date).alias("date"),
         names.gather(known).alias("service"),
-        "shifted",
+        "rule",
         pl.col("rows").cast(pl.Int64),
     )
     total = counted.group_by("date", "service").agg(pl.col("rows").sum())
-    marked = counted.filter("shifted").select(
-        "date", "service", pl.lit(skew.NAME).alias("check_name"), repaired="rows"
+    name = pl.col("rule").replace_strict(dict(enumerate(_CLOCKS, 1)), return_dtype=pl.String)
+    marked = counted.filter(pl.col("rule") > 0).select(
+        "date", "service", name.alias("check_name"), repaired="rows"
     )
     tally = pl.concat([pl.DataFrame(schema=outcome.TALLY), total, marked], how="diagonal")
     return tally, _moves(rows, healthy, day)

@@ -29,7 +29,8 @@ CALLS = pl.Schema(
 class Judged(NamedTuple):
     """What a slice left in the scratch folder: how many rows, and how many of them are suspect;
     whether 64-bit trace ids stand there as 16 or as 32 digits; how many calls between hosts by
-    hour; which operations call which (`rules.kinship`)."""
+    hour; which operations call which (`rules.kinship`), and
+    of how many rows of a service (rows) the time is in whole milliseconds (whole)."""
 
     number: int
     rows: int
@@ -38,6 +39,7 @@ class Judged(NamedTuple):
     padded: bool
     hours: pl.DataFrame
     kin: pl.DataFrame
+    grains: pl.DataFrame
 
 
 def judged(one: plan.Slice, folder: Path) -> Judged:
@@ -53,7 +55,7 @@ def judged(one: plan.Slice, folder: Path) -> Judged:
     calls.write_ipc(folder / f"calls-{one.number}")
     suspect = int((~found.healthy).sum())
     counts = (one.number, rows.num_rows, suspect, found.short, found.padded)
-    return Judged(*counts, hours(calls), _kin(rows, found))
+    return Judged(*counts, hours(calls), _kin(rows, found), _grains(rows))
 
 
 def hours(calls: pl.DataFrame) -> pl.DataFrame:
@@ -78,6 +80,21 @@ def _kin(rows: pa.Table, found: triage.Triage) -> pl.DataFrame:
         for name in kinship.EDGE
     }
     return pl.DataFrame({**known, "times": counted["times"]}, schema_overrides={"times": pl.Int64})
+
+
+def _grains(rows: pa.Table) -> pl.DataFrame:
+    service, start = flat(rows, "service"), flat(rows, "start_ns")
+    known = start.is_valid().to_numpy(zero_copy_only=False)
+    code = service.indices.fill_null(-1).to_numpy()[known]
+    whole = (start.fill_null(0).to_numpy() % 1_000_000 == 0)[known]
+    counted = (
+        pl.DataFrame({"code": code, "whole": whole})
+        .group_by("code")
+        .agg(pl.len().cast(pl.Int64).alias("rows"), pl.col("whole").sum().cast(pl.Int64))
+    )
+    names = pl.Series(service.dictionary, dtype=pl.String)
+    known_code = counted["code"].set(counted["code"] < 0, None)
+    return counted.select(names.gather(known_code).alias("service"), "rows", "whole")
 
 
 def suspects(rows: pa.Table, number: int, which: Numbers) -> pl.DataFrame:
@@ -214,4 +231,4 @@ def near(folder: Path, low: int, high: int) -> pl.DataFrame:
         found = pl.read_ipc(file)
         first, last = np.searchsorted(found["at"].to_numpy(), [low, high])
         parts.append(found[first:last].select(CALLS.names()))
-    return pl.concat(parts)
+    return pl.concat(parts).sort("at", "caller", "callee", "low", "high")

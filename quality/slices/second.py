@@ -100,7 +100,7 @@ def divide(folder: Path, numbers: Sequence[int]) -> int:
     return int(batch.max(initial=-1)) + 1
 
 
-def linked(number: int, folder: Path, off: Suppressed, kin: pl.DataFrame) -> pl.DataFrame:
+def linked(number: int, folder: Path, off: Suppressed, kin: kinship.Kin) -> pl.DataFrame:
     """The rules before clocks over a batch; how many calls it leaves by hour (`judge.hours`)."""
     parts = [pl.read_ipc(file) for file in folder.glob(f"part-{number}-*")]
     rows = pl.concat(parts)
@@ -133,12 +133,11 @@ class Timed(NamedTuple):
 
 
 def timed(
-    number: int, folder: Path, lines: list[skew.Line], off: Suppressed, kin: pl.DataFrame
+    number: int, folder: Path, lines: list[skew.Line], off: Suppressed, kin: kinship.Kin
 ) -> Timed:
     """The rules after clocks over a batch; its rows are left in the folder by slice."""
     before, audit, merged, about = (
-        pl.read_ipc(folder / f"{name}-{number}")
-        for name in ("linked", "audit", "merged", "about")
+        pl.read_ipc(folder / f"{name}-{number}") for name in ("linked", "audit", "merged", "about")
     )
     with kinship.known(kin):
         found, moved = spans.after_clocks(before, lines, _exempt(about, off))

@@ -27,9 +27,9 @@ _LOW = np.uint64((1 << 28) - 1)
 
 class Triage(NamedTuple):
     """Per row of a slice: whether it is healthy, its trace and span as numbers (0: not canonical),
-    the lower half of its trace id, and the place of its parent (-1: none), which is right for healthy
-    rows only. `linked`: rows whose links lead to a root. `short` and `padded` tell whether trace ids of
-    64 bits stand as 16 and as 32 digits."""
+    the lower half of its trace id, and the place of its parent (-1: none), which is right for
+    healthy rows only. `linked`: rows whose links lead to a root. `short` and `padded` tell whether
+    trace ids of 64 bits stand as 16 and as 32 digits."""
 
     healthy: Numbers
     trace: Numbers
@@ -61,10 +61,9 @@ def triage(rows: pa.Table) -> Triage:
     linked[place] = leads
     above = np.full(rows.num_rows, -1, np.int32)
     above[place] = np.where(parent >= 0, place[parent], -1)
-    known = [np.where(whole, one, np.uint64(0)) for one in (trace, low)]
-    return Triage(
-        healthy, *known, np.where(spans, span, np.uint64(0)), above, linked, short, padded
-    )
+    trace, low = (np.where(whole, one, np.uint64(0)) for one in (trace, low))
+    known = np.where(spans, span, np.uint64(0))
+    return Triage(healthy, trace, low, known, above, linked, short, padded)
 
 
 def number(high: Numbers, low: Numbers) -> Numbers:
