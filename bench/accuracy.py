@@ -61,7 +61,18 @@ def _judged(damaged: pl.DataFrame, found: spans.Repaired, planted: Corrupted) ->
     before = damaged.select(
         pl.col("row").cast(pl.Int64), *(pl.col(name).alias(f"{name}_0") for name in COLUMNS)
     )
-    after = found.spans.select("row", *COLUMNS, "faults", "repaired", "clock_error_ns", "clock_offset_ns", "service", "host", "kind", "operation")
+    after = found.spans.select(
+        "row",
+        *COLUMNS,
+        "faults",
+        "repaired",
+        "clock_error_ns",
+        "clock_offset_ns",
+        "service",
+        "host",
+        "kind",
+        "operation",
+    )
     gone = pl.concat(
         [
             found.merged.select("row", fate=pl.lit("merged")),
@@ -82,11 +93,17 @@ def _judged(damaged: pl.DataFrame, found: spans.Repaired, planted: Corrupted) ->
 
 def _renamed(both: pl.DataFrame) -> pl.DataFrame:
     """Ids that a rule made anew stand for the true ones, one for one."""
-    shared = both.filter(
-        (pl.col("fault") == "span_shared") & (pl.col("way") == "server"),
-        pl.col("span_id") != pl.col("span_id_0"),
-    ).select("span_id", true="span_id_1").unique("span_id")
-    shared = pl.concat([shared, _unborne(both)]).unique("span_id", keep="first", maintain_order=True)
+    shared = (
+        both.filter(
+            (pl.col("fault") == "span_shared") & (pl.col("way") == "server"),
+            pl.col("span_id") != pl.col("span_id_0"),
+        )
+        .select("span_id", true="span_id_1")
+        .unique("span_id")
+    )
+    shared = pl.concat([shared, _unborne(both)]).unique(
+        "span_id", keep="first", maintain_order=True
+    )
     merged = (
         both.filter(pl.col("merged"), pl.col("trace_id") != pl.col("trace_id_0"))
         .group_by("trace_id")
@@ -98,10 +115,16 @@ def _renamed(both: pl.DataFrame) -> pl.DataFrame:
     known = both["trace_id_1"].unique().implode()
     merged = merged.filter(~pl.col("trace_id").is_in(known))
     merged = pl.concat([merged, _nameless(both)]).unique("trace_id", keep="any")
-    for column, names in (("span_id", shared), ("parent_span_id", shared.rename({"span_id": "parent_span_id"})), ("trace_id", merged)):
-        both = both.join(names, on=column, how="left", maintain_order="left").with_columns(
-            pl.coalesce("true", column).alias(column)
-        ).drop("true")
+    for column, names in (
+        ("span_id", shared),
+        ("parent_span_id", shared.rename({"span_id": "parent_span_id"})),
+        ("trace_id", merged),
+    ):
+        both = (
+            both.join(names, on=column, how="left", maintain_order="left")
+            .with_columns(pl.coalesce("true", column).alias(column))
+            .drop("true")
+        )
     return both
 
 
@@ -110,10 +133,14 @@ def _unborne(both: pl.DataFrame) -> pl.DataFrame:
     told = pl.concat(
         [
             both.filter(pl.col("span_id_0") == pl.col("span_id_1"))["span_id_1"],
-            both.filter(pl.col("parent_span_id_0") == pl.col("parent_span_id_1"))["parent_span_id_1"],
+            both.filter(pl.col("parent_span_id_0") == pl.col("parent_span_id_1"))[
+                "parent_span_id_1"
+            ],
         ]
     )
-    lost = both.filter(~pl.col("span_id_1").is_in(told.unique().implode()), pl.col("fault") == "id_missing")
+    lost = both.filter(
+        ~pl.col("span_id_1").is_in(told.unique().implode()), pl.col("fault") == "id_missing"
+    )
     return lost.select("span_id", true="span_id_1").drop_nulls().unique("span_id")
 
 
@@ -121,7 +148,12 @@ def _nameless(both: pl.DataFrame) -> pl.DataFrame:
     """Of requests whose own id no row bears any more, the id that most of their rows bear now:
     they can be brought together, but not be named."""
     told = both.filter(pl.col("trace_id_0") == pl.col("trace_id_1"))
-    told = pl.concat([told["trace_id_1"], both.filter(pl.col("merged") | (pl.col("fault") == "id_format"))["trace_id_1"]])
+    told = pl.concat(
+        [
+            told["trace_id_1"],
+            both.filter(pl.col("merged") | (pl.col("fault") == "id_format"))["trace_id_1"],
+        ]
+    )
     lost = both.filter(~pl.col("trace_id_1").is_in(told.unique().implode()))
     most = pl.col("trace_id").drop_nulls().mode().sort().first()
     names = lost.group_by(true="trace_id_1").agg(trace_id=most).drop_nulls()
@@ -140,21 +172,23 @@ def _verdicts(both: pl.DataFrame) -> pl.DataFrame:
         right[name] = now.eq_missing(true)
         if name in TIMES:
             near = ((now - true).abs() <= doubt).fill_null(value=False)
-            near = near & (~same[name] | (pl.col("clock_offset_ns") != 0) | pl.col("way").is_in(list(UNITS)))
+            near = near & (
+                ~same[name] | (pl.col("clock_offset_ns") != 0) | pl.col("way").is_in(list(UNITS))
+            )
             right[name] = right[name] | near
     cut = (pl.col("fault") == "parent_cycle") & pl.col("parent_span_id").is_null()
     right["parent_span_id"] = right["parent_span_id"] | cut
-    unread = {
-        name: pl.col(name).is_null() & (pl.col("faults").list.len() > 0)
-        for name in IDS
-    }
+    unread = {name: pl.col(name).is_null() & (pl.col("faults").list.len() > 0) for name in IDS}
     damaged = pl.any_horizontal(
         pl.col(f"{name}_0").ne_missing(pl.col(f"{name}_1")) for name in COLUMNS
     )
     double = pl.col("fault") == "span_duplicate"
     first = pl.col("fate").eq("kept").sum().over("origin") == 1
     under = pl.col("trace_id") == pl.col("under")  # as it came, the merger alone is left
-    left = {name: same[name] | (under.fill_null(value=False) if name == "trace_id" else False) for name in COLUMNS}
+    left = {
+        name: same[name] | (under.fill_null(value=False) if name == "trace_id" else False)
+        for name in COLUMNS
+    }
     wrong = pl.any_horizontal(
         ~right[name] & ~left[name] & ~unread.get(name, pl.lit(value=False)) for name in COLUMNS
     )
@@ -164,7 +198,11 @@ def _verdicts(both: pl.DataFrame) -> pl.DataFrame:
     return both.with_columns(
         damaged=damaged | double | (pl.col("skewed") | pl.col("zoned")),
         changed=((changed & kept) | healthy_gone),
-        right=pl.when(double | (pl.col("fate") == "merged")).then(first).when(kept).then(all_right).otherwise(pl.lit(value=False)),
+        right=pl.when(double | (pl.col("fate") == "merged"))
+        .then(first)
+        .when(kept)
+        .then(all_right)
+        .otherwise(pl.lit(value=False)),
         wrong=(wrong & kept) | ((pl.col("fate") == "merged") & ~first),
         **{f"{name}_right": right[name] | (left[name] & ~same[name]) for name in COLUMNS},
     )
@@ -190,20 +228,43 @@ def _per_fault(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _per_rule(both: pl.DataFrame, found: spans.Repaired) -> pl.DataFrame:
     """Of the rows each rule changed, how many are right now in the columns it changed."""
-    audit = found.audit.filter(pl.col("column_name") != "row").select("row", "rule", column="column_name")
+    audit = found.audit.filter(pl.col("column_name") != "row").select(
+        "row", "rule", column="column_name"
+    )
     merged = found.audit.filter(pl.col("column_name") == "row").select("row", "rule")
-    flags = both.select("row", *(pl.col(f"{name}_right").alias(name) for name in COLUMNS), "wrong", "fate", *(pl.col(name).is_null().alias(f"{name}_null") for name in IDS))
-    long = flags.unpivot(index=["row", "fate"], on=list(COLUMNS), variable_name="column", value_name="ok")
-    gone = flags.unpivot(index="row", on=[f"{name}_null" for name in IDS], variable_name="column", value_name="none").with_columns(pl.col("column").str.strip_suffix("_null"))
+    flags = both.select(
+        "row",
+        *(pl.col(f"{name}_right").alias(name) for name in COLUMNS),
+        "wrong",
+        "fate",
+        *(pl.col(name).is_null().alias(f"{name}_null") for name in IDS),
+    )
+    long = flags.unpivot(
+        index=["row", "fate"], on=list(COLUMNS), variable_name="column", value_name="ok"
+    )
+    gone = flags.unpivot(
+        index="row", on=[f"{name}_null" for name in IDS], variable_name="column", value_name="none"
+    ).with_columns(pl.col("column").str.strip_suffix("_null"))
     judged = (
-        audit.unique().join(long, on=["row", "column"]).join(gone, on=["row", "column"], how="left")
+        audit.unique()
+        .join(long, on=["row", "column"])
+        .join(gone, on=["row", "column"], how="left")
         .filter(pl.col("fate") == "kept", ~pl.col("none").fill_null(value=False) | pl.col("ok"))
-        .group_by("row", "rule").agg(pl.col("ok").all())
+        .group_by("row", "rule")
+        .agg(pl.col("ok").all())
     )
     doubles = merged.join(flags.select("row", ok=~pl.col("wrong")), on="row")
-    shifted = found.spans.filter(pl.col("clock_offset_ns") != 0).select("row", rule=pl.lit("clock_skew"))
+    timed = both.filter(
+        ~pl.col("fault").is_in(["time_unit", "time_implausible", "duration_negative"])
+    )
+    shifted = found.spans.filter(pl.col("clock_offset_ns") != 0).select(
+        "row", rule=pl.lit("clock_skew")
+    )
+    shifted = shifted.join(timed, on="row", how="semi")
     moved = shifted.join(flags.select("row", ok="start_ns"), on="row")
-    every = pl.concat([judged.select("row", "rule", "ok"), doubles.select("row", "rule", "ok"), moved])
+    every = pl.concat(
+        [judged.select("row", "rule", "ok"), doubles.select("row", "rule", "ok"), moved]
+    )
     return every.group_by("rule").agg(changed=pl.len(), right=pl.col("ok").sum())
 
 
@@ -227,7 +288,9 @@ CLOCKS = {  # host → offset ms, drift ppm, second of a step, step ms
 }
 
 
-def run(pieces: Iterator[pl.DataFrame], rate: float, seed: int, verbose: bool, skewed: bool) -> None:
+def run(
+    pieces: Iterator[pl.DataFrame], rate: float, seed: int, verbose: bool, skewed: bool
+) -> None:
     """Score pieces one after the other and print the sums."""
     rows, changes, healthy, size, took = [], [], 0, 0, 0.0
     for number, clean in enumerate(pieces):
@@ -247,8 +310,17 @@ def run(pieces: Iterator[pl.DataFrame], rate: float, seed: int, verbose: bool, s
 def _show(found: Score) -> None:
     names = [f"{name}{end}" for name in COLUMNS for end in ("_1", "_0", "")]
     with pl.Config(tbl_rows=20, tbl_cols=40, tbl_width_chars=400, fmt_str_lengths=40):
-        print(found.healthy.select("service", "operation", "fault", "repaired", "faults", *names).head(8))
-        print(found.bad.group_by("fault", "way", "wrong", "repaired", "faults").len().sort("len", descending=True).head(40))
+        print(
+            found.healthy.select(
+                "service", "operation", "fault", "repaired", "faults", *names
+            ).head(8)
+        )
+        print(
+            found.bad.group_by("fault", "way", "wrong", "repaired", "faults")
+            .len()
+            .sort("len", descending=True)
+            .head(40)
+        )
 
 
 def _print(rows: pl.DataFrame, changes: pl.DataFrame, healthy: int, size: int, took: float) -> None:
@@ -260,7 +332,13 @@ def _print(rows: pl.DataFrame, changes: pl.DataFrame, healthy: int, size: int, t
         at_least=pl.Series([bound(r, c) for c, r in rules.select("changed", "right").rows()]),
     )
     faults = faults.with_columns(share=pl.col("repaired") / pl.col("repairable"))
-    with pl.Config(tbl_rows=100, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, float_precision=6, tbl_formatting="ASCII_MARKDOWN"):
+    with pl.Config(
+        tbl_rows=100,
+        tbl_hide_dataframe_shape=True,
+        tbl_hide_column_data_types=True,
+        float_precision=6,
+        tbl_formatting="ASCII_MARKDOWN",
+    ):
         print(faults)
         print(rules)
     print(f"{size} rows, {total} changed, {right} right ({right / max(total, 1):.6%}), "

@@ -98,7 +98,7 @@ class Plan:
         if among is not None:
             can &= among
         rows = np.flatnonzero(can)
-        return self.rng.permutation(rows)[: int(round(count))]
+        return self.rng.permutation(rows)[: round(count)]
 
     def put(self, rows: Longs, fault: str, way: Any) -> None:
         self.fault[rows], self.way[rows] = fault, way
@@ -121,7 +121,9 @@ def corrupt(
     hours by which all of its times are off.
     """
     rng = np.random.default_rng([seed, 2])
-    shares = dict.fromkeys((*ROW_FAULTS, "trace_merged"), rates) if isinstance(rates, float) else rates
+    shares = (
+        dict.fromkeys((*ROW_FAULTS, "trace_merged"), rates) if isinstance(rates, float) else rates
+    )
     tree = Clean(clean)
     plan = Plan(tree, rng)
     for fault in ROW_FAULTS:
@@ -289,7 +291,11 @@ class Damage:
             chosen = rows[ways == name]
             size = 32 if name == "trace_id" else 16
             texts = np.array([None, "", "0" * size, "not an id"], object)
-            self._set(name, chosen, pl.Series(self.rng.choice(texts, len(chosen)).tolist(), dtype=pl.String))
+            self._set(
+                name,
+                chosen,
+                pl.Series(self.rng.choice(texts, len(chosen)).tolist(), dtype=pl.String),
+            )
 
     def _digits(self, rows: Longs, ways: Any) -> None:
         for name in IDS:
@@ -321,7 +327,10 @@ class Damage:
         down = np.array([child_of[row] for row in ring.tolist()], np.int64)
         deeper = self.rng.random(len(ring)) < 0.5
         down = np.array(
-            [child_of.get(d, d) if more else d for d, more in zip(down.tolist(), deeper, strict=True)],
+            [
+                child_of.get(d, d) if more else d
+                for d, more in zip(down.tolist(), deeper, strict=True)
+            ],
             np.int64,
         )
         self._set("parent_span_id", ring, self.tree.rows["span_id"].gather(down))
@@ -417,7 +426,10 @@ def _written(ids: pl.Series, way: str) -> pl.Series:
         "upper": text.str.to_uppercase(),
         "0x": "0x" + text,
         "dashes": pl.concat_str(
-            *(text.str.slice(a, b - a) for a, b in zip((0, 8, 12, 16, 20), (8, 12, 16, 20, 32), strict=True)),
+            *(
+                text.str.slice(a, b - a)
+                for a, b in zip((0, 8, 12, 16, 20), (8, 12, 16, 20, 32), strict=True)
+            ),
             separator="-",
         )
         if size == 32
@@ -432,7 +444,9 @@ def _written(ids: pl.Series, way: str) -> pl.Series:
 def _decimal(text: pl.Expr) -> pl.Expr:
     high = text.str.slice(0, text.str.len_chars() - 16)
     high = high.replace("", "0").str.to_integer(base=16, dtype=pl.UInt64, strict=False)
-    low = text.str.slice(text.str.len_chars() - 16).str.to_integer(base=16, dtype=pl.UInt64, strict=False)
+    low = text.str.slice(text.str.len_chars() - 16).str.to_integer(
+        base=16, dtype=pl.UInt64, strict=False
+    )
     whole = high.cast(pl.UInt128) * (1 << 64) + low.cast(pl.UInt128)
     return whole.cast(pl.String)
 

@@ -5,14 +5,20 @@ Computed from the truth, not from what the rules find.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from bench.corrupt import Clean, Corrupted
+from quality import frame
+from quality.rules import kinship, time_unit
 from quality.rules.trace_merged import FAR
 
 Flags = npt.NDArray[np.bool_]
+Longs = npt.NDArray[np.int64]
+Names = npt.NDArray[np.object_]
 DOUBT = 1_000_000  # ns: a time is placed when its bounds leave less
 
 
@@ -55,7 +61,26 @@ class World:
         self.has_parent = parent >= 0
         self.parent_sound = self.has_parent & self.sound[parent]
         self.linked = self.parent_sound | (self.kids > 0)
+        self.firm, self.grain = self._firm()
         self.apart, self.rooted = self._merged(planted)
+
+    def _firm(self) -> tuple[Flags, Longs]:
+        """Rows whose kind of call always lies inside its parent, and how finely their service tells
+        times."""
+        whole = frame.narrow(self.tree.rows)
+        above = whole.select(service_above="service", operation_above="operation")
+        edges = pl.concat([whole, above[np.maximum(self.tree.parent, 0)]], how="horizontal")
+        loose = kinship.loose(whole, whole).with_columns(loose=True)
+        joined = edges.join(
+            loose, on=kinship.EDGE, how="left", nulls_equal=True, maintain_order="left"
+        ).join(
+            time_unit.grains(whole, whole),
+            on="service",
+            how="left",
+            nulls_equal=True,
+            maintain_order="left",
+        )
+        return joined["loose"].is_null().to_numpy(), joined["grain"].to_numpy()
 
     def _kids(self, which: Flags) -> npt.NDArray[np.int64]:
         rows = np.flatnonzero((self.tree.parent >= 0) & which)
@@ -78,14 +103,16 @@ class World:
         root[self.tree.trace[~self.has_parent & self.sound]] = True
         rows = truth.filter(pl.col("merged"), pl.col("fault") == "")
         now = planted.rows.select("arrival", came="trace_id").join(rows, on="arrival")
-        home = dict(zip(self.tree.rows["trace_id"].to_list(), self.tree.trace.tolist(), strict=True))
+        home = dict(
+            zip(self.tree.rows["trace_id"].to_list(), self.tree.trace.tolist(), strict=True)
+        )
         guests = self.tree.trace[now["origin"].to_numpy()]
         hosts = np.array([home[name] for name in now["came"].to_list()], np.int64)
         far[guests] = np.abs(first[guests] - first[hosts]) >= FAR
         far[guests] &= root[hosts]
         return far, whole
 
-    def judges(self):  # noqa: ANN201
+    def judges(self) -> dict[str, Callable[[Longs, Names], Flags]]:
         """fault → which rows (origin, way) can be repaired."""
         return {
             "id_format": lambda rows, _way: np.ones(len(rows), bool),
@@ -101,28 +128,33 @@ class World:
             "span_duplicate": lambda rows, _way: self.sound[rows],
         }
 
-    def _by_group(self, rows, evident) -> Flags:
+    def _by_group(self, rows: Longs, evident: Flags) -> Flags:
         """A fragment is as evident as one of its rows."""
         told = self.told["trace_id"].gather(self.place[rows])
         shown = pl.DataFrame({"told": told, "evident": pl.Series(evident)})
         return shown.select(pl.col("evident").any().over("told")).to_series().to_numpy()
 
-    def _truncated(self, rows, way) -> Flags:
+    def _truncated(self, rows: Longs, way: Names) -> Flags:
         several = np.bincount(self.tree.trace, weights=self.sound)[self.tree.trace[rows]] >= 2
         return self._by_group(rows, (self.linked[rows] & several) | (way == "tid"))
 
-    def _missing(self, rows, way) -> Flags:
-        alone = np.bincount(
-            self.tree.trace,
-            weights=((self.fault == "id_missing") & (self.way == "span_id")) | (self.fault == "parent_missing")
-            | np.isin(self.way, ["span_id", "parent_span_id"]) & (self.fault == "id_corrupt")
-            | (self.fault == "span_shared") | (self.fault == "parent_cycle"),
-        ) == 1
-        named = alone[self.tree.trace[rows]] & (self.kids[rows] > 0)
+    def _missing(self, rows: Longs, way: Names) -> Flags:
+        alone = (
+            np.bincount(
+                self.tree.trace,
+                weights=((self.fault == "id_missing") & (self.way == "span_id"))
+                | (self.fault == "parent_missing")
+                | np.isin(self.way, ["span_id", "parent_span_id"]) & (self.fault == "id_corrupt")
+                | (self.fault == "span_shared")
+                | (self.fault == "parent_cycle"),
+            )
+            == 1
+        )
+        named = alone[self.tree.trace[rows]] & (self.kids[rows] > 0) & self._nested(rows)
         linked = self.linked[rows] & self._agreed(rows) & self._named(rows)
         return np.where(way == "trace_id", linked, named)
 
-    def _agreed(self, rows) -> Flags:
+    def _agreed(self, rows: Longs) -> Flags:
         """No neighbour of the row is under another id, nor, if it is the root, any piece of its trace."""
         other = self.fault == "trace_split"
         kids = np.bincount(self.tree.parent[other & self.has_parent], minlength=self.tree.size)
@@ -131,7 +163,7 @@ class World:
         claimed = ~self.has_parent[rows] & pieces[self.tree.trace[rows]]
         return (kids[rows] == 0) & ~above & ~claimed
 
-    def _corrupt(self, rows, way) -> Flags:
+    def _corrupt(self, rows: Longs, way: Names) -> Flags:
         others = np.bincount(self.tree.trace, weights=self.sound) >= 2
         trace = self.linked[rows] & others[self.tree.trace[rows]]
         span = self.kids[rows] >= 2
@@ -139,20 +171,20 @@ class World:
         link = self.parent_sound[rows] & (self.kids[parent] >= 1)
         return np.select([way == "trace_id", way == "span_id"], [trace, span], link)
 
-    def _split(self, rows, _way) -> Flags:
+    def _split(self, rows: Longs, _way: Names) -> Flags:
         return self._by_group(rows, self.parent_sound[rows] & self._named(rows))
 
-    def _named(self, rows) -> Flags:
+    def _named(self, rows: Longs) -> Flags:
         """The root of the row's trace is sound (or the row itself), and another row is."""
         root = np.bincount(self.tree.trace, weights=self.sound & ~self.has_parent) > 0
         several = np.bincount(self.tree.trace, weights=self.sound) >= 2
         trace = self.tree.trace[rows]
         return (root[trace] | ~self.has_parent[rows]) & several[trace]
 
-    def _shared(self, rows, way) -> Flags:
+    def _shared(self, rows: Longs, _way: Names) -> Flags:
         return np.ones(len(rows), bool)
 
-    def _cycle(self, rows, way) -> Flags:
+    def _cycle(self, rows: Longs, way: Names) -> Flags:
         """The rest of the loop is sound: from the span that is told as the parent up to the row."""
         told = self.told["parent_span_id"].gather(self.place[rows])
         names = pl.DataFrame({"span_id": told, "number": np.arange(len(rows))})
@@ -164,37 +196,50 @@ class World:
             at[walking] = self.tree.parent[at[walking]]
         return (way == "self") | fine
 
-    def _unit(self, rows, way) -> Flags:
+    def _unit(self, rows: Longs, way: Names) -> Flags:
         return (way != "s") | self.linked[rows]
 
-    def _bounds(self, rows):
+    def _bounds(self, rows: Longs) -> tuple[Longs, Longs, Longs, Longs]:
         """Parent's and children's interval as far as these are sound, each as surely as its
         resolution and the row's own allow."""
         tree, far = self.tree, np.iinfo(np.int64).max // 2
         start, end = tree.start_ns, tree.start_ns + tree.duration_ns
         grain = np.where(start % 1_000_000 == 0, 1_000_000, 1_000)
-        own = np.where(tree.duration_ns[rows] % 1_000_000 == 0, 1_000_000, 1_000)
+        own = np.where(tree.duration_ns[rows] % 1_000_000 == 0, 1_000_000, self.grain[rows])
         kind = tree.rows["kind"].fill_null("").to_numpy()
-        up = self.parent_sound[rows]
+        up = self.parent_sound[rows] & self.firm[rows]
         parent = tree.parent[rows]
         waited = (kind[rows] != "consumer") & (kind[parent] != "producer")
         low = np.where(up, start[parent] - grain[parent] - own, -far)
         high = np.where(up & waited, end[parent] + 2 * grain[parent] + 2 * own, far)
-        kids = np.flatnonzero(self.has_parent & self.sound)
+        kids = np.flatnonzero(self.has_parent & self.sound & self.firm)
         first, last = np.full(tree.size, far), np.full(tree.size, -far)
         np.minimum.at(first, tree.parent[kids], (start + grain)[kids])
         ended = kids[kind[kids] != "consumer"]
         np.maximum.at(last, tree.parent[ended], (end - 2 * grain)[ended])
         return low, high, first[rows] + own, last[rows] - 2 * own
 
-    def _implausible(self, rows, way) -> Flags:
+    def _nested(self, rows: Longs) -> Flags:
+        """The row truly lies inside its parent and around its children: recorded ones do not
+        always."""
+        low, high, first, last = self._bounds(rows)
+        start = self.tree.start_ns[rows]
+        end = start + self.tree.duration_ns[rows]
+        return (low <= start) & (end <= high) & (start <= first) & (last <= end)
+
+    def _implausible(self, rows: Longs, way: Names) -> Flags:
         low, high, first, last = self._bounds(rows)
         length = self.tree.duration_ns[rows]
         width = np.minimum(high - length, first) - np.maximum(low, last - length)
-        return self.parent_sound[rows] & ((width <= DOUBT) | (way == "wrap") & (width < 60_000_000_000))
+        return (
+            self.parent_sound[rows]
+            & self.firm[rows]
+            & self._nested(rows)
+            & ((width <= DOUBT) | (way == "wrap") & (width < 60_000_000_000))
+        )
 
-    def _negative(self, rows, way) -> Flags:
-        low, high, first, last = self._bounds(rows)
+    def _negative(self, rows: Longs, way: Names) -> Flags:
+        _, high, first, _ = self._bounds(rows)
         start, length = self.tree.start_ns[rows], self.tree.duration_ns[rows]
         told = start + length  # as the start; with its sign turned the span would end later still
-        return (way == "swapped") & ((told + length > high) | (told > first))
+        return (way == "swapped") & self._nested(rows) & ((told + length > high) | (told > first))

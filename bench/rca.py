@@ -68,8 +68,10 @@ def shifted(lake: Lake, at: datetime) -> list[str]:
     healthy = pl.col("value").filter(~bad)
     spread = healthy.quantile(0.75) - healthy.quantile(0.25)
     off = (pl.col("value").filter(bad) - healthy.median()).abs().max()
-    scored = samples.drop_nulls("service").group_by("service", "series").agg(
-        (off / pl.when(spread > 0).then(spread).otherwise(1.0)).alias("score")
+    scored = (
+        samples.drop_nulls("service")
+        .group_by("service", "series")
+        .agg((off / pl.when(spread > 0).then(spread).otherwise(1.0)).alias("score"))
     )
     best = scored.group_by("service").agg(pl.col("score").max()).drop_nulls()
     return best.sort("score", descending=True)["service"].to_list()
@@ -212,7 +214,10 @@ def _kept(rows: Iterator[Row], out: Path | None) -> Iterator[Row]:
     """The rows as they come, each shown in a line and added to a file."""
     for row in rows:
         first = row["order"][:1]
-        print(f"{row['name']:<22} {row['faults']} {row['answers']} → {first} {row['kinds'][:1]} {row.get('verdict')}", file=sys.stderr)
+        print(
+            f"{row['name']:<22} {row['faults']} {row['answers']} → {first} {row['kinds'][:1]} {row.get('verdict')}",
+            file=sys.stderr,
+        )
         if out:
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")

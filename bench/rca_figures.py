@@ -52,7 +52,9 @@ def report(rows: Sequence[Row]) -> str:
     out += _sure(rows)
     took = [row["took"] for row in rows if "took" in row]
     if took:
-        out.append(f"time a diagnosis: median {statistics.median(took):.0f} ms, most {max(took):.0f} ms")
+        out.append(
+            f"time a diagnosis: median {statistics.median(took):.0f} ms, most {max(took):.0f} ms"
+        )
     return "\n".join(out)
 
 
@@ -106,7 +108,9 @@ def _double(rows: Sequence[Row]) -> list[str]:
 
 def _onsets(rows: Sequence[Row]) -> list[str]:
     off = [
-        (datetime.fromisoformat(row["onset"]) - datetime.fromisoformat(row["began"])).total_seconds()
+        (
+            datetime.fromisoformat(row["onset"]) - datetime.fromisoformat(row["began"])
+        ).total_seconds()
         for row in rows
         if row.get("began") and row.get("onset") and right(row)
     ]

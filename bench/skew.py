@@ -72,7 +72,9 @@ def world(
         {
             "trace_id": hexes(rng, calls, 16).to_numpy().repeat(2).tolist(),
             "span_id": ids.ravel().tolist(),
-            "parent_span_id": np.stack([np.full(calls, None, object), ids[:, 0]], 1).ravel().tolist(),
+            "parent_span_id": np.stack([np.full(calls, None, object), ids[:, 0]], 1)
+            .ravel()
+            .tolist(),
             "kind": pl.Series(kinds.ravel().tolist(), dtype=pl.String),
             "host": [f"host-{one:02}" for one in host.ravel()],
             "start": shown.ravel(),
@@ -111,7 +113,9 @@ class Result(NamedTuple):
     seconds: float
 
 
-def measure(world: World, start: npt.NDArray[np.int64], doubt: npt.NDArray[np.int64], took: float) -> Result:
+def measure(
+    world: World, start: npt.NDArray[np.int64], doubt: npt.NDArray[np.int64], took: float
+) -> Result:
     """Of what a method made of the starts, against the truth."""
     error = np.abs(start - world.true_ns) / MS
     was = world.spans["start_ns"].to_numpy()
@@ -141,7 +145,9 @@ def compare(made: World) -> dict[str, Result]:
     began = time.monotonic()
     ours = skew.apply(made.spans)
     took = time.monotonic() - began
-    out["rootlake"] = measure(made, ours["start_ns"].to_numpy(), ours["clock_error_ns"].to_numpy(), took)
+    out["rootlake"] = measure(
+        made, ours["start_ns"].to_numpy(), ours["clock_error_ns"].to_numpy(), took
+    )
     return out
 
 
@@ -156,7 +162,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for seed in range(given.seeds):
         for name, one in compare(world(given.calls, right=given.right, seed=seed)).items():
-            print(f"| {seed} | {name} | {one.p50:.3f} | {one.p95:.3f} | {one.p999:.3f} | {one.moved} | {one.violations} | {one.seconds:.1f} |")
+            print(
+                f"| {seed} | {name} | {one.p50:.3f} | {one.p95:.3f} | {one.p999:.3f} | {one.moved} | {one.violations} | {one.seconds:.1f} |"
+            )
 
 
 if __name__ == "__main__":

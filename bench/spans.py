@@ -100,6 +100,7 @@ def _told(frame: pl.DataFrame, batch: str) -> pl.DataFrame:
 
 def _tags() -> list[pl.Expr]:
     """The text of six tags, in pieces."""
+
     def string(key: str, value: pl.Expr) -> list[pl.Expr]:
         return [pl.lit(f'{{"key":"{key}","type":"string","value":"'), value, pl.lit('"},')]
 

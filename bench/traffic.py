@@ -105,7 +105,9 @@ def _requests(rng: Rng, which: int, count: int, minutes: float) -> pl.DataFrame:
             {
                 "trace_id": trace,
                 "span_id": names[place * count : (place + 1) * count],
-                "parent_span_id": up if up is not None else pl.Series([None] * count, dtype=pl.String),
+                "parent_span_id": up
+                if up is not None
+                else pl.Series([None] * count, dtype=pl.String),
                 "start": start[place],
                 "duration": length[place],
                 "host": host,
@@ -125,7 +127,9 @@ def _number(service: str) -> int:
     return sum(service.encode()) % 20
 
 
-def _times(rng: Rng, tree: list[Node], there: npt.NDArray[np.bool_], begin: Longs) -> tuple[Longs, Longs]:
+def _times(
+    rng: Rng, tree: list[Node], there: npt.NDArray[np.bool_], begin: Longs
+) -> tuple[Longs, Longs]:
     """Start and duration of every span, µs: children one after the other, or side by side."""
     size, count = there.shape
     lead = (60 + rng.exponential(220, there.shape)).astype(np.int64)

@@ -64,7 +64,8 @@ def _running(above: Numbers, high: Numbers) -> Numbers:
     rank[order] = np.arange(len(high))
     bits = len(high).bit_length()
     best = np.maximum.accumulate((above.astype(np.int64) << bits) | rank)
-    return high[order[best & ((1 << bits) - 1)]]
+    greatest: npt.NDArray[np.int64] = high[order[best & ((1 << bits) - 1)]]
+    return greatest
 
 
 def red(parts: Sequence[pa.Table]) -> pl.DataFrame:

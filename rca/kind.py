@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 SURE = 0.2  # how loud a resource or the network must be
-RESOURCES = ("metrics/restarts", "metrics/memory", "metrics/disk", "metrics/capacity", "metrics/cpu")
+RESOURCES = (
+    "metrics/restarts",
+    "metrics/memory",
+    "metrics/disk",
+    "metrics/capacity",
+    "metrics/cpu",
+)
 
 
 def kind(parts: Mapping[str, float], faults: Mapping[str, str], said: str | None) -> str:

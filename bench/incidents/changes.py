@@ -71,7 +71,9 @@ def around(
         if rng.random() < CAUSED[fault.kind]:
             title, diff = DIFFS[fault.kind][int(rng.integers(len(DIFFS[fault.kind])))]
             path = f"{fault.service}/{_file(system, fault)}"
-            made = _shipped(rng, fault.service, title, path, diff, onset - float(rng.uniform(5, 40)))
+            made = _shipped(
+                rng, fault.service, title, path, diff, onset - float(rng.uniform(5, 40))
+            )
             rows += made
             culprits += [row["ref"] for row in made]
     decoys: list[str] = []
@@ -107,6 +109,4 @@ def _shipped(
         "ts": deployed, "kind": "deploy", "ref": f"{service}@{sha[:7]}", "after": sha[:12],
         "files": None, "diff": None, **common, "message": f"deploy {service} {sha[:7]}",
     }  # fmt: skip
-    return [
-        {"after": None, **row, "date": row["ts"].date()} for row in (commit, deploy)
-    ]
+    return [{"after": None, **row, "date": row["ts"].date()} for row in (commit, deploy)]

@@ -111,8 +111,12 @@ def _fault(rng: Rng, system: System, kind: str, name: str, onset: float) -> Faul
         line = told[0]
     words = {
         "x": str(rng.choice(_THROWN[language])),
-        "y": str(rng.choice(["cannot read field", "value is null", "unexpected state", "bad index"])),
-        "k": str(rng.choice(["DB_URL", "payment.timeout", "cache.hosts", "API_TOKEN", "feature.limits"])),
+        "y": str(
+            rng.choice(["cannot read field", "value is null", "unexpected state", "bad index"])
+        ),
+        "k": str(
+            rng.choice(["DB_URL", "payment.timeout", "cache.hosts", "API_TOKEN", "feature.limits"])
+        ),
         "p": system.services[name].external or "",
     }
     size = {
@@ -165,7 +169,12 @@ def _part(
         return _node(system, system.pods[int(rng.choice(mine))])
     if level == "cluster":
         cluster = str(rng.choice(clusters))
-        return level, cluster, np.array([i for i in mine if system.pods[i].cluster == cluster]), (name,)
+        return (
+            level,
+            cluster,
+            np.array([i for i in mine if system.pods[i].cluster == cluster]),
+            (name,),
+        )
     if level == "attribute" and trait:
         return level, f"{trait[0]} = {trait[1][0]}", np.array(mine), (name,)
     return "service", name, np.array(mine), (name,)

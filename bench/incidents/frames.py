@@ -24,20 +24,21 @@ def hexes(numbers: np.ndarray, salt: int) -> pl.Series:
     return pl.Series(np.frombuffer(text, dtype="S16")).cast(pl.String)
 
 
-def spans(
-    system: System, played: Played, traits: dict[str, np.ndarray], salt: int
-) -> pl.DataFrame:
+def spans(system: System, played: Played, traits: dict[str, np.ndarray], salt: int) -> pl.DataFrame:
     """Rows of `spans`."""
     parts = [_block(system, block, traits, salt) for block in played.blocks if len(block.number)]
     rows = pl.concat(parts).with_columns(
-        pl.col("start_ns").cast(pl.Datetime("ns", "UTC")).cast(pl.Datetime("us", "UTC")).alias("start")
+        pl.col("start_ns")
+        .cast(pl.Datetime("ns", "UTC"))
+        .cast(pl.Datetime("us", "UTC"))
+        .alias("start")
     )
-    return fitted("spans", rows.with_columns(pl.col("start").dt.date().alias("date"), weight=pl.lit(1.0)))
+    return fitted(
+        "spans", rows.with_columns(pl.col("start").dt.date().alias("date"), weight=pl.lit(1.0))
+    )
 
 
-def _block(
-    system: System, block: Block, traits: dict[str, np.ndarray], salt: int
-) -> pl.DataFrame:
+def _block(system: System, block: Block, traits: dict[str, np.ndarray], salt: int) -> pl.DataFrame:
     step, pods = block.step, system.pods
     place = pl.Series(block.pod, dtype=pl.UInt32)
     mine = pl.DataFrame(
@@ -55,8 +56,11 @@ def _block(
     return pl.DataFrame(
         {
             "start_ns": start,
-            "duration_ns": np.maximum(np.round((block.end - block.start) * NS).astype(np.int64), 1000),
-            "trace_id": hexes(block.request, salt ^ 0xABCDEF) + hexes(block.request, salt ^ 0x1234567),
+            "duration_ns": np.maximum(
+                np.round((block.end - block.start) * NS).astype(np.int64), 1000
+            ),
+            "trace_id": hexes(block.request, salt ^ 0xABCDEF)
+            + hexes(block.request, salt ^ 0x1234567),
             "span_id": hexes(block.number, salt),
             "parent_span_id": parents.set(pl.Series(block.parent < 0), None),
             "service": mine["service"],
@@ -108,7 +112,9 @@ def logs(system: System, played: Played, salt: int, rng: Rng) -> pl.DataFrame:
                 cluster=pl.Series([p.cluster for p in system.pods])[place],
                 severity=pl.lit(line.severity),
                 body=body,
-                trace_id=_trace(line.request, salt) if system.traced_logs else pl.lit(None, pl.String),
+                trace_id=_trace(line.request, salt)
+                if system.traced_logs
+                else pl.lit(None, pl.String),
             )
         )
     if not parts:
@@ -164,7 +170,9 @@ def metrics(
     found = found.with_columns(
         ts=(pl.col("at") * 1e6).cast(pl.Int64).cast(pl.Datetime("us", "UTC"))
     ).with_columns(pl.col("ts").dt.date().alias("date"))
-    named = named.with_columns(labels=labels, first_seen=found["ts"].min(), last_seen=found["ts"].max())
+    named = named.with_columns(
+        labels=labels, first_seen=found["ts"].min(), last_seen=found["ts"].max()
+    )
     return fitted("samples", found.drop("row", "at")), fitted("series", named.drop("row", *keys))
 
 
@@ -179,7 +187,8 @@ def fitted(table: str, rows: pl.DataFrame) -> pl.DataFrame:
     lists = [
         pl.lit([], kind).alias(name)
         for name, kind in schema.items()
-        if name in {"faults", "repaired", "events", "links", "parameters"} and name not in rows.columns
+        if name in {"faults", "repaired", "events", "links", "parameters"}
+        and name not in rows.columns
     ]
     return rows.with_columns(have).with_columns(lists).select(schema.names())
 

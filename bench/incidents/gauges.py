@@ -78,7 +78,9 @@ def _readings(
         mine = fault.pods
         if fault.kind == "cpu":
             full = np.where(rng.random((len(mine), 1)) < 0.5, 0.95, 0.75) * cores[mine]
-            cpu[mine] = np.maximum(cpu[mine], on * full * rng.uniform(0.9, 1.05, (len(mine), len(on))))
+            cpu[mine] = np.maximum(
+                cpu[mine], on * full * rng.uniform(0.9, 1.05, (len(mine), len(on)))
+            )
         elif fault.kind == "memory":
             _leak(memory, restarts, fault, times, rng)
         elif fault.kind == "disk":
@@ -168,7 +170,11 @@ def _cpu(system: System, cpu: np.ndarray, times: np.ndarray) -> Reading:
 
 
 def _pools(
-    system: System, running: np.ndarray, faults: Sequence[Fault], felt: Sequence[np.ndarray], rng: Rng
+    system: System,
+    running: np.ndarray,
+    faults: Sequence[Fault],
+    felt: Sequence[np.ndarray],
+    rng: Rng,
 ) -> Reading:
     mine = np.array(
         [i for i, pod in enumerate(system.pods) if system.services[pod.service].store], dtype=int
@@ -185,6 +191,14 @@ def _pools(
 def _nodes(system: System, cpu: np.ndarray, rng: Rng) -> Reading:
     nodes = sorted({pod.node for pod in system.pods})
     sums = np.array(
-        [cpu[[i for i, p in enumerate(system.pods) if p.node == node]].sum(axis=0) for node in nodes]
+        [
+            cpu[[i for i, p in enumerate(system.pods) if p.node == node]].sum(axis=0)
+            for node in nodes
+        ]
     )
-    return Reading("node_cpu", "gauge", np.arange(len(nodes)), sums / 16 + rng.uniform(0.05, 0.3, (len(nodes), 1)))
+    return Reading(
+        "node_cpu",
+        "gauge",
+        np.arange(len(nodes)),
+        sums / 16 + rng.uniform(0.05, 0.3, (len(nodes), 1)),
+    )

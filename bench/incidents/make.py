@@ -67,7 +67,9 @@ def incident(seed: int, *, healthy: bool = False, double: bool = False) -> Incid
     told, culprits, decoys = changes.around(rng, made, faults, onset)
     tables["changes"] = told
     for name in hidden:
-        for table in {"spans": ("spans", "red", "edges"), "samples": ("samples", "series")}.get(name, (name,)):
+        for table in {"spans": ("spans", "red", "edges"), "samples": ("samples", "series")}.get(
+            name, (name,)
+        ):
             tables[table] = tables[table].clear()
     at = frames.utc(onset + after)
     return Incident(
@@ -111,7 +113,9 @@ def _hidden(rng: Rng, made: System, faults: list[Fault]) -> tuple[str, ...]:
     quiet = any(made.services[fault.service].quiet for fault in faults)
     if "logs" in out and "wrong_return" in kinds:
         out = []
-    if "spans" in out and (kinds - {"cpu", "memory", "disk", "exception", "config", "capacity"} or quiet):
+    if "spans" in out and (
+        kinds - {"cpu", "memory", "disk", "exception", "config", "capacity"} or quiet
+    ):
         out = []
     if "spans" in out and not made.traced_logs and kinds & {"exception", "config"}:
         out = []

@@ -61,7 +61,11 @@ class Play:
         self.pods = {
             name: {
                 cluster: np.array(
-                    [i for i, p in enumerate(system.pods) if (p.service, p.cluster) == (name, cluster)]
+                    [
+                        i
+                        for i, p in enumerate(system.pods)
+                        if (p.service, p.cluster) == (name, cluster)
+                    ]
                 )
                 for cluster in {pod.cluster for pod in system.pods}
             }
@@ -191,7 +195,9 @@ class Play:
             if fault.kind in breaks and (fault.fails or breaks[fault.kind] == 1.0):
                 ends = hit & ~failed & (rng.random(count) < breaks[fault.kind])
                 failed |= ends
-                self._report(step, request[ends], pod[ends], at[ends] + wait[ends] + work[ends], fault)
+                self._report(
+                    step, request[ends], pod[ends], at[ends] + wait[ends] + work[ends], fault
+                )
             if fault.line and fault.kind not in {"exception", "config", "external"}:
                 told = hit & (rng.random(count) < 0.35)
                 self._line(fault.line, "WARN", request[told], pod[told], at[told] + wait[told])
@@ -343,7 +349,10 @@ class Play:
         odd = wrong & (self.rng.random(count) < 0.6)
         self._line(f"nothing to do for {step.operation}", "INFO", request[odd], pod[odd], end[odd])
         grumbles = self.rng.random(count) < self.system.services[step.service].grumble
-        for text, which in (("slow consumer, buffer at <n> percent", 0), ("deprecated header ignored", 1)):
+        for text, which in (
+            ("slow consumer, buffer at <n> percent", 0),
+            ("deprecated header ignored", 1),
+        ):
             some = grumbles & (request % 2 == which)
             self._line(text, "WARN", request[some], pod[some], end[some])
 
@@ -355,7 +364,9 @@ class Play:
             return
         said = self.rng.random(len(request)) < 0.8
         name = call.to.peer or call.to.service
-        self._line(f"call to {name} failed with status <n>", "ERROR", request[said], pod[said], at[said])
+        self._line(
+            f"call to {name} failed with status <n>", "ERROR", request[said], pod[said], at[said]
+        )
 
     def _report(
         self, step: Step, request: np.ndarray, pod: np.ndarray, at: np.ndarray, fault: Fault | None

@@ -160,7 +160,8 @@ def _entries(
     for name in sorted(names[1:], key=lambda one: -layer[one]):
         deeper = [step for other in steps for step in steps[other] if layer[other] > layer[name]]
         steps[name] = [
-            _step(rng, name, services[name], deeper, "server") for _ in range(int(rng.integers(1, 4)))
+            _step(rng, name, services[name], deeper, "server")
+            for _ in range(int(rng.integers(1, 4)))
         ]
     tops = [step for name in names[1:] for step in steps[name] if layer[name] <= 2]
     out = []
@@ -172,7 +173,9 @@ def _entries(
 
 def _step(rng: Rng, name: str, service: Service, deeper: list[Step], kind: str) -> Step:
     noun, verb = str(rng.choice(_NOUNS)), str(rng.choice(_VERBS))
-    operation = str(rng.choice([f"GET /{noun}/{verb}", f"{noun.title()}/{verb.title()}", f"{verb}_{noun}"]))
+    operation = str(
+        rng.choice([f"GET /{noun}/{verb}", f"{noun.title()}/{verb.title()}", f"{verb}_{noun}"])
+    )
     calls: list[Call] = []
     if service.store and rng.random() < 0.8:
         work = float(rng.uniform(0.0006, 0.008))
@@ -181,7 +184,9 @@ def _step(rng: Rng, name: str, service: Service, deeper: list[Step], kind: str) 
     if service.external and rng.random() < 0.8:
         work = float(rng.uniform(0.02, 0.15))
         outside = Step(name, f"POST {service.external}", "external", work, peer=service.external)
-        calls.append(Call(outside, float(rng.uniform(0.4, 1.0)), fallback=float(rng.choice([0, 0.5]))))
+        calls.append(
+            Call(outside, float(rng.uniform(0.4, 1.0)), fallback=float(rng.choice([0, 0.5])))
+        )
     wanted = int(rng.integers(1, 4)) if deeper else 0
     for place in rng.permutation(len(deeper))[:wanted]:
         if _size(deeper[place]) + sum(_size(one.to) for one in calls) > 28:
@@ -195,7 +200,10 @@ def _step(rng: Rng, name: str, service: Service, deeper: list[Step], kind: str) 
                 patience=float(rng.choice([1.0, 3.0, 10.0])),
             )
         )
-    says = [(f"{verb} {noun} accepted for customer <n>", 0.95), (f"{noun} ready, {verb} took <n> ms", 0.9)]
+    says = [
+        (f"{verb} {noun} accepted for customer <n>", 0.95),
+        (f"{noun} ready, {verb} took <n> ms", 0.9),
+    ]
     chosen = tuple(says[: int(rng.choice([1, 2, 2]))])
     return Step(name, operation, kind, float(rng.uniform(0.0008, 0.015)), tuple(calls), says=chosen)
 

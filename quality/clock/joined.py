@@ -91,7 +91,9 @@ def cut(
         return (low + high) // 2
     at = near["at"]
     mine = pl.select(pl.repeat(host, near.height)).to_series()
-    other = pl.select(pl.when(near["caller"] == host).then(near["callee"]).otherwise(near["caller"]))
+    other = pl.select(
+        pl.when(near["caller"] == host).then(near["callee"]).otherwise(near["caller"])
+    )
     early, late = (_offset(found, mine, at, part) for part in (gap, gap + 1))
     return steps.cut(near, host, early, late, guesses(other.to_series(), at.to_numpy(), ways))
 

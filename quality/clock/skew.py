@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -82,7 +83,7 @@ def lines_of(window: pl.DataFrame, every: pl.DataFrame, wrong: set[str]) -> Iter
     for host, way in ways.items():
         cuts = [joined.cut(found, ways, every, host, gap) for gap in range(len(way.gaps))]
         edges = [start, *cuts, start + WINDOW]
-        for part, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
+        for part, (low, high) in enumerate(pairwise(edges)):
             name = joined.label(host, part)
             if name not in found.lines:
                 continue
@@ -90,7 +91,7 @@ def lines_of(window: pl.DataFrame, every: pl.DataFrame, wrong: set[str]) -> Iter
             ends = [line.offset + line.drift * (at - line.origin) for at in (low, high)]
             if time_zone.quarters(line.offset):
                 yield from _zone(line, window)
-            elif LEAST < max(map(abs, ends)) and abs(line.offset) <= MOST:
+            elif max(map(abs, ends)) > LEAST and abs(line.offset) <= MOST:
                 yield line
 
 
@@ -98,20 +99,23 @@ def _zone(line: Line, window: pl.DataFrame) -> Iterator[Line]:
     """The line of a source in another zone, if it agrees. The window is of other clocks, so the
     line reaches as much further as its own is off."""
     mine = window.filter((pl.col("caller") == line.host) | (pl.col("callee") == line.host))
-    if mine["against"].sum() < time_zone.AGREED * mine["calls"].sum():
+    calls_of, against = (int(mine[name].sum()) for name in ("calls", "against"))
+    if against < time_zone.AGREED * calls_of:
         return
     offset = time_zone.exact(line.offset, line.error + LEAST)
     by = time_zone.quarters(offset) * time_zone.QUARTER
     steady = offset == by or abs(line.drift) * WINDOW <= line.error
     drift = 0.0 if steady else line.drift
-    reach = {"start": line.start + min(by, 0), "end": line.end + max(by, 0)}
-    yield line._replace(offset=offset, drift=drift, **reach)
+    start, end = line.start + min(by, 0), line.end + max(by, 0)
+    yield Line(line.host, start, end, line.origin, offset, drift, line.error)
 
 
 def _held(bounds: pl.DataFrame, free: set[str], *, drift: bool) -> Solution:
     """The solution with every clock held at zero whose line cannot be told from zero."""
     found = solve(bounds, free, drift=drift)
-    moved = {clock for clock, (offset, _) in found.lines.items() if abs(offset) > found.error[clock]}
+    moved = {
+        clock for clock, (offset, _) in found.lines.items() if abs(offset) > found.error[clock]
+    }
     return found if not moved or moved == free else solve(bounds, moved, drift=drift)
 
 

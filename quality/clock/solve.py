@@ -47,7 +47,9 @@ def solve(bounds: pl.DataFrame, free: Collection[str], *, drift: bool) -> Soluti
     if not clocks:
         return Solution(0, {}, {})
     touched = bounds.filter(pl.col("caller").is_in(clocks) | pl.col("callee").is_in(clocks))
-    origin = int(touched.select(pl.concat_list("at_low", "at_high").list.mean().median()).item() or 0)
+    origin = int(
+        touched.select(pl.concat_list("at_low", "at_high").list.mean().median()).item() or 0
+    )
     program = _Program(touched, clocks, origin, drift=drift)
     found = Solution(origin, program.lines(program.run()), {})
     return found._replace(error=_errors(touched, clocks, found))
@@ -136,7 +138,7 @@ def _errors(bounds: pl.DataFrame, clocks: Sequence[str], found: Solution) -> dic
     rooms = pl.concat(sides).group_by("clock", "up").agg(pl.col("room").min())
     errors = {}
     for clock in clocks:
-        known = rooms.filter(pl.col("clock") == clock)["room"].to_list()
-        half = sum(max(side, 0.0) for side in known) / 2 if len(known) == 2 else 0.0
-        errors[clock] = max([half, *(-side for side in known)])
+        sides_of = rooms.filter(pl.col("clock") == clock)["room"].to_numpy()
+        half = float(sides_of.clip(0.0).sum()) / 2 if len(sides_of) == 2 else 0.0
+        errors[clock] = max(half, float((-sides_of).max(initial=0.0)))
     return errors

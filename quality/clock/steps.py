@@ -89,9 +89,8 @@ def _track(points: list[tuple[int, float]], length: int) -> Track:
     at = np.array([one for one, _ in points], np.int64)
     offset = np.array([one for _, one in points], np.float64)
     if len(at) < 3:
-        jumped = np.abs(np.diff(offset)) > STEP * 10
-        gaps = [(int(at[i]), int(at[i + 1])) for i in np.flatnonzero(jumped)]
-        return Track(at, offset, gaps)
+        jumped = np.flatnonzero(np.abs(np.diff(offset)) > STEP * 10)
+        return Track(at, offset, [(int(at[i]), int(at[i + 1])) for i in jumped])
     time = np.diff(at) / length
     change = np.diff(offset)
     usual = float(np.median(change / time))

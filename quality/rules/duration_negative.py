@@ -6,10 +6,12 @@ from __future__ import annotations
 import polars as pl
 
 from quality import marks
+from quality.rules import kinship
 from quality.rules.time_unit import plausible, resolution
 
 NAME = "duration_negative"
 LONGEST = 86_400_000_000_000  # ns: beyond a day the number itself is not believed
+_OF = ["service", "operation"]
 BOUNDS = ("low", "high", "first", "last")
 
 
@@ -40,7 +42,8 @@ def neighbours(spans: pl.DataFrame, which: pl.Expr) -> pl.DataFrame:
     """What bounds the rows asked for: the parent's interval (low, high), the children's (first,
     last), each widened by what is not known of the clocks and by the resolution of both times.
 
-    A consumer may end after its parent, and a child that is one bounds no end.
+    A consumer may end after its parent, and a child that is one bounds no end; calls of a kind
+    that does not always lie inside its parent bound nothing.
     """
     asked = spans.filter(which)
     ends = pl.col("start_ns") + pl.col("duration_ns")
@@ -50,9 +53,15 @@ def neighbours(spans: pl.DataFrame, which: pl.Expr) -> pl.DataFrame:
     fine = spans.filter(~which & can_be, pl.col("trace_id").is_not_null())
     keys = ["trace_id", "parent_span_id"]
     above = (
-        fine.join(asked.select("trace_id", span_id="parent_span_id"), on=["trace_id", "span_id"], how="semi")
+        fine.join(
+            asked.select("trace_id", span_id="parent_span_id"),
+            on=["trace_id", "span_id"],
+            how="semi",
+        )
         .select(
             "trace_id",
+            service_above="service",
+            operation_above="operation",
             parent_span_id="span_id",
             low=pl.col("start_ns") - doubt,
             high=pl.when(pl.col("kind").fill_null("") != "producer").then(ends + late),
@@ -61,24 +70,36 @@ def neighbours(spans: pl.DataFrame, which: pl.Expr) -> pl.DataFrame:
         .unique(keys, keep="first", maintain_order=True)
     )
     waited = pl.col("kind").fill_null("") != "consumer"
+    parents = asked.select(
+        "trace_id",
+        parent_span_id="span_id",
+        service_above="service",
+        operation_above="operation",
+    )
+    kids = fine.join(parents.drop_nulls("parent_span_id"), on=keys)
+    loose = kinship.loose(spans, pl.concat([asked.select(_OF), kids.select(_OF)]))
     below = (
-        fine.join(asked.select("trace_id", parent_span_id="span_id"), on=keys, how="semi")
+        kids.join(loose, on=kinship.EDGE, how="anti", nulls_equal=True)
         .group_by("trace_id", span_id="parent_span_id")
         .agg(
             first=(pl.col("start_ns") + doubt).min(),
             last=(ends - late).filter(waited).max(),
         )
     )
-    own = pl.col("clock_error_ns") + resolution(pl.col("duration_ns"))
+    grain = pl.max_horizontal(resolution(pl.col("duration_ns")), pl.col("grain").fill_null(1_000))
+    named = asked.join(kinship.grains(spans, asked), on="service", how="left", nulls_equal=True)
+    own = pl.col("clock_error_ns") + grain
     bounded = (
-        asked.select("row", "trace_id", "span_id", "parent_span_id", "kind", own=own)
+        named.select("row", "trace_id", "span_id", "parent_span_id", "kind", *_OF, own=own)
         .join(above, on=keys, how="left")
         .join(below, on=["trace_id", "span_id"], how="left")
+        .join(loose.with_columns(loose=True), on=kinship.EDGE, how="left", nulls_equal=True)
     )
-    high = pl.when(pl.col("kind").fill_null("") != "consumer").then("high")
+    firm = pl.col("loose").is_null()
+    high = pl.when(firm & (pl.col("kind").fill_null("") != "consumer")).then("high")
     return bounded.select(
         "row",
-        low=pl.col("low") - pl.col("own"),
+        low=pl.when(firm).then(pl.col("low") - pl.col("own")),
         high=high + 2 * pl.col("own"),
         first=pl.col("first") + pl.col("own"),
         last=pl.col("last") - 2 * pl.col("own"),

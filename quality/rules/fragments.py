@@ -94,7 +94,9 @@ def _bridged(up: pl.DataFrame) -> pl.DataFrame:
     below = up.filter(alone).select("fragment", through="other")
     if not below.height:
         return up
-    above = up.filter(pl.col("fragment").str.starts_with("row ")).select("other", through="fragment")
+    above = up.filter(pl.col("fragment").str.starts_with("row ")).select(
+        "other", through="fragment"
+    )
     over = below.join(above, on="through").select("fragment", "other")
     beside = below.join(below.rename({"fragment": "other"}), on="through")
     more = pl.concat([over, beside.select("fragment", "other")])

@@ -57,7 +57,9 @@ def links(spans: pl.DataFrame) -> pl.DataFrame:
     witnessed = known.join(
         calls, left_on=["trace_id", "span_id"], right_on=["trace_id", "parent_span_id"], how="left"
     ).rename({"children": "calls"})
-    like = dangling.join(witnessed, on="trace_id").filter(fragments.distance("parent_span_id", "span_id", 16) <= LINK_DIGITS)
+    like = dangling.join(witnessed, on="trace_id").filter(
+        fragments.distance("parent_span_id", "span_id", 16) <= LINK_DIGITS
+    )
     like = like.filter(pl.len().over("trace_id", "parent_span_id") == 1)
     alone = pl.len().over("trace_id", "span_id") == 1
     span_wrong = like.filter(alone & pl.col("calls").is_null() & (pl.col("children") >= 2))

@@ -16,12 +16,15 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def _once(spans: pl.DataFrame) -> pl.DataFrame:
-    """A trace that is taken has more than one row and a root, for a lone row or piece may be damaged
-    itself; the row may be the root, if no other piece lays claim to it."""
+    """A trace that is taken has more than one row and a root, for a lone row or piece may itself
+    be damaged; the row may be the root, if no other piece lays claim to it."""
     if not spans["trace_id"].null_count():
         return spans
     pairs = fragments.links(spans)
-    alone, named = (pl.col("fragment").str.starts_with("row "), ~pl.col("other").str.starts_with("row "))
+    alone, named = (
+        pl.col("fragment").str.starts_with("row "),
+        ~pl.col("other").str.starts_with("row "),
+    )
     homes = pairs.filter(alone, named).select("fragment", home="other")
     agreed = pl.col("home").n_unique().over("fragment") == 1
     borne = fragments.sizes(spans, homes["home"]).filter(pl.col("count") >= 2)

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import polars as pl
 
-from quality.rules.time_unit import resolution
+from quality.rules import time_unit
+from quality.rules.time_unit import plausible, resolution
 
+RARELY = 10_000  # an edge that breaks its order less often than once in so many keeps it
 EDGE = ["service", "operation", "service_above", "operation_above"]
 
 
@@ -55,9 +57,34 @@ def seen(spans: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
 
 
 def grains(spans: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
-    """How finely the asked rows' services tell their times: service, grain; some times are whole
-    milliseconds by chance."""
-    if (kin := _KNOWN.get()) is not None:
-        return kin.grains
-    rows = spans.join(asked, on="service", how="semi", nulls_equal=True).group_by("service")
-    return rows.agg(grain=resolution(pl.col("start_ns")).median())
+    """How finely the asked rows' services tell their times: service, grain (ns)."""
+    kin = _KNOWN.get()
+    return time_unit.grains(spans, asked) if kin is None else kin.grains
+
+
+def loose(spans: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
+    """Of the edges of asked children (service, operation) those (EDGE) in which the child does not
+    always lie inside its parent, as far as clocks and resolution tell: they bound no time."""
+    doubt = pl.col("clock_error_ns") + resolution(pl.col("start_ns"))
+    fine = plausible(pl.col("start_ns")) & (pl.col("duration_ns") >= 0)
+    rows = spans.filter(fine).with_columns(
+        end_ns=pl.col("start_ns") + pl.col("duration_ns"), doubt=doubt
+    )
+    times = ("service", "operation", "kind", "start_ns", "end_ns", "doubt")
+    kids = asked.select("service", "operation").unique()
+    below = rows.join(kids, on=["service", "operation"], how="semi", nulls_equal=True)
+    above = rows.select(
+        "trace_id",
+        *(pl.col(name).alias(f"{name}_above") for name in times),
+        parent_span_id="span_id",
+    )
+    pairs = below.select("trace_id", "parent_span_id", *times).join(
+        above, on=["trace_id", "parent_span_id"]
+    )
+    doubt = pl.col("doubt") + pl.col("doubt_above")
+    queued = (pl.col("kind") == "consumer") | (pl.col("kind_above") == "producer")
+    early = pl.col("start_ns") < pl.col("start_ns_above") - doubt
+    late = pl.col("end_ns") > pl.col("end_ns_above") + 2 * doubt
+    out = early | (late & ~queued.fill_null(value=False))
+    counted = pairs.group_by(EDGE).agg(out.sum().alias("out"), pl.len().alias("times"))
+    return counted.filter(pl.col("out") * RARELY > pl.col("times")).select(EDGE)

@@ -1,9 +1,10 @@
 """A span that is its own ancestor: the link is cut at the loop's earliest span, which is marked.
 
-Clocks differ from host to host, so before they are right the earliest is told by other evidence: the
-one link of the loop that no other span has (or that no call makes: a server's span under its own
-service's, a client's under another's), and the one span that lasts longest and waits for all others. Where these say nothing, or
-contradict each other or the time, the loop is marked and left alone.
+Clocks differ from host to host, so before they are right the earliest is told by other evidence:
+the one link of the loop that no other span has (or that no call makes: a server's span under its
+own service's, a client's under another's), and the one span that lasts longest and waits for all
+others. Where these say nothing, or contradict each other or the time, the loop is marked and left
+alone.
 """
 
 from __future__ import annotations
@@ -99,8 +100,8 @@ def _loops(spans: pl.DataFrame, parent: Index, on_loop: Index) -> pl.DataFrame:
     others = spans.filter(~pl.int_range(pl.len()).is_in(pl.Series(on_loop).implode()))
     edges = kinship.seen(others, rows)
     grains = kinship.grains(spans, rows)
-    told = {"how": "left", "nulls_equal": True, "maintain_order": "left"}
-    return rows.join(edges, on=kinship.EDGE, **told).join(grains, on="service", **told)
+    rows = rows.join(edges, on=kinship.EDGE, how="left", nulls_equal=True, maintain_order="left")
+    return rows.join(grains, on="service", how="left", nulls_equal=True, maintain_order="left")
 
 
 def _cuts(rows: pl.DataFrame, *, by_time: bool) -> tuple[pl.Series, pl.Series]:
@@ -110,7 +111,7 @@ def _cuts(rows: pl.DataFrame, *, by_time: bool) -> tuple[pl.Series, pl.Series]:
     same = pl.col("service") == pl.col("service_above")
     waits = ~pl.col("kind").is_in(["producer", "consumer"])
     sound = (plausible(pl.col("start_ns")) & (pl.col("duration_ns") >= 0)).all()
-    doubt = pl.col("clock_error_ns") + 2 * pl.col("grain")
+    doubt = pl.col("clock_error_ns") + 2 * pl.col("grain").fill_null(1_000)
     evidence = [
         (pl.col("times").fill_null(0) * RARE < pl.col("times").max(), pl.lit(value=True)),
         ((inside & ~same) | (entry & same), pl.lit(value=True)),
@@ -118,7 +119,9 @@ def _cuts(rows: pl.DataFrame, *, by_time: bool) -> tuple[pl.Series, pl.Series]:
         (_alone("start_ns", doubt, largest=False), sound & by_time),
     ]
     rows = rows.with_columns(
-        (here.fill_null(value=False) & when.fill_null(value=False)).over("loop").alias(f"told_{place}")
+        (here.fill_null(value=False) & when.fill_null(value=False))
+        .over("loop")
+        .alias(f"told_{place}")
         for place, (here, when) in enumerate(evidence)
     )
     told = [pl.col(f"told_{place}") for place in range(len(evidence))]

@@ -1,5 +1,5 @@
-"""A row without a span id gets the one its children name, when exactly one such row fits exactly one
-such name in their trace. Part of the rule `id_missing`."""
+"""A row without a span id gets the one its children name, when exactly one such row fits exactly
+one such name in their trace. Part of the rule `id_missing`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
     if not pairs.height:
         return spans
     pairs = pairs.join(_strange(spans, pairs), on=["row", "name"], how="anti")
-    names = pairs.filter(
-        pl.len().over("row") == 1, pl.len().over("trace_id", "name") == 1
-    ).select("row", "name")
+    names = pairs.filter(pl.len().over("row") == 1, pl.len().over("trace_id", "name") == 1).select(
+        "row", "name"
+    )
     joined = spans.join(names, on="row", how="left", maintain_order="left")
     return joined.with_columns(
         pl.coalesce("span_id", "name").alias("span_id"),

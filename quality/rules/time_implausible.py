@@ -10,7 +10,7 @@ from __future__ import annotations
 import polars as pl
 
 from quality import marks
-from quality.rules.duration_negative import BOUNDS, neighbours
+from quality.rules.duration_negative import neighbours
 from quality.rules.time_unit import plausible
 
 NAME = "time_implausible"
@@ -43,7 +43,11 @@ def _places(spans: pl.DataFrame, wrong: pl.Expr) -> pl.DataFrame:
     """(row, place, doubt, offset): where bounds allow, the time and its half-width in ns, and by
     how much the host's own clock showed more."""
     around = neighbours(spans, wrong)
-    asked = spans.filter(wrong).join(around, on="row", how="left").join(_clocks(spans, wrong), on="row", how="left")
+    asked = (
+        spans.filter(wrong)
+        .join(around, on="row", how="left")
+        .join(_clocks(spans, wrong), on="row", how="left")
+    )
     length = pl.col("duration_ns")
     asked = asked.filter(pl.col("low").is_not_null() & (length >= 0)).with_columns(
         low=pl.max_horizontal("low", pl.col("last") - length),
@@ -58,7 +62,7 @@ def _places(spans: pl.DataFrame, wrong: pl.Expr) -> pl.DataFrame:
     is_cut = pl.col("start").is_between(-WRAP, WRAP) & (pl.col("start") != 0)
     inside = is_cut & (exact <= pl.col("high") + pl.col("off")) & (width * ROOM < turn)
     width = pl.col("high") - pl.col("low")
-    tight = width.is_between(0, DOUBT)
+    tight = ~is_cut & width.is_between(0, DOUBT)  # a cut time that fits nowhere tells of a fault
     return asked.select(
         "row",
         place=pl.when(inside).then(exact).when(tight).then((pl.col("low") + pl.col("high")) // 2),
@@ -76,9 +80,14 @@ def _clocks(spans: pl.DataFrame, wrong: pl.Expr) -> pl.DataFrame:
         moved.select("trace_id", owner, "clock_offset_ns", "clock_error_ns")
         .join(asked.select("trace_id"), on="trace_id", how="semi")
         .group_by("trace_id", "owner")
-        .agg(offset=pl.col("clock_offset_ns").median().cast(pl.Int64), off=pl.col("clock_error_ns").max())
+        .agg(
+            offset=pl.col("clock_offset_ns").median().cast(pl.Int64),
+            off=pl.col("clock_error_ns").max(),
+        )
     )
     unsure = moved.select(owner).unique().with_columns(somewhere=pl.lit(value=True))
-    joined = asked.join(near, on=["trace_id", "owner"], how="left").join(unsure, on="owner", how="left")
+    joined = asked.join(near, on=["trace_id", "owner"], how="left").join(
+        unsure, on="owner", how="left"
+    )
     still = pl.when(pl.col("somewhere").is_null()).then(0)
     return joined.select("row", offset=pl.coalesce("offset", still), off=pl.coalesce("off", still))

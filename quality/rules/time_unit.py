@@ -15,6 +15,7 @@ NAME = "time_unit"
 UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 FIRST = 946_684_800_000_000_000  # 2000-01-01 in ns
 DAY = 86_400_000_000_000
+BY_CHANCE = 0.2  # the share of starts in whole milliseconds that is none
 NEAR = 300_000_000_000  # ns: how far a row told in seconds may lie from the rest of its trace
 
 
@@ -27,6 +28,16 @@ def plausible(nanos: pl.Expr) -> pl.Expr:
 def resolution(nanos: pl.Expr) -> pl.Expr:
     """How finely a time is told, ns: a time in whole milliseconds may lie anywhere in its own."""
     return pl.when(nanos % 1_000_000 == 0).then(1_000_000).otherwise(1_000)
+
+
+def grains(spans: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
+    """(service, grain): how finely the services of asked rows tell their starts, ns; a fine one
+    hits a whole millisecond by chance, once in a thousand."""
+    mine = spans.join(asked.select("service"), on="service", how="semi", nulls_equal=True)
+    whole = (pl.col("start_ns") % 1_000_000 == 0).mean() > BY_CHANCE
+    told = mine.filter(plausible(pl.col("start_ns"))).group_by("service").agg(whole.alias("coarse"))
+    grain = pl.when("coarse").then(1_000_000).otherwise(1_000)
+    return told.select("service", grain.alias("grain"))
 
 
 def apply(spans: pl.DataFrame) -> pl.DataFrame:
@@ -59,7 +70,8 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def _scales(odd: pl.DataFrame) -> pl.DataFrame:
-    """(row, trace_id, at, factor) of the rows that another unit than the declared makes plausible."""
+    """(row, trace_id, service, factor, at) of rows that another unit than declared makes
+    plausible."""
     factor = pl.coalesce(
         *(
             pl.when(plausible(_scaled("start", unit))).then(pl.lit(unit, pl.Int64))

@@ -68,7 +68,11 @@ def _parts(rows: pl.DataFrame) -> pl.DataFrame:
     )
     before = pl.col("to").cum_max().shift(1).over("trace_id")
     pieces = pieces.with_columns(
-        ((pl.col("from") - before) > FAR).fill_null(value=False).cum_sum().over("trace_id").alias("part")
+        ((pl.col("from") - before) > FAR)
+        .fill_null(value=False)
+        .cum_sum()
+        .over("trace_id")
+        .alias("part")
     )
     named = (
         pieces.drop_nulls("root")
@@ -81,9 +85,18 @@ def _parts(rows: pl.DataFrame) -> pl.DataFrame:
         pieces.select("trace_id", "top", "part")
         .join(named, on=["trace_id", "part"], how="left")
         .join(first, on="trace_id")
-        .with_columns(pl.when(pl.col("part") == pl.col("first")).then(0).otherwise(pl.col("part") + 1).alias("part"))
+        .with_columns(
+            pl.when(pl.col("part") == pl.col("first"))
+            .then(0)
+            .otherwise(pl.col("part") + 1)
+            .alias("part")
+        )
     )
-    return rows.select("row", "trace_id", "top").join(placed, on=["trace_id", "top"]).select("row", "part", "root")
+    return (
+        rows.select("row", "trace_id", "top")
+        .join(placed, on=["trace_id", "top"])
+        .select("row", "part", "root")
+    )
 
 
 def _tops(parent: Index) -> Index:

@@ -16,8 +16,8 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def _once(spans: pl.DataFrame) -> pl.DataFrame:
-    """The uppermost first: a piece moves to one that has a root and more than that one row. Where of two like ids it is not
-    known which is damaged, nothing moves to either."""
+    """The uppermost first: a piece moves to one that has a root and more than that one row. Where
+    of two like ids it is not known which is damaged, nothing moves to either."""
     up = fragments.links(spans).filter(
         pl.col("up"),
         ~pl.col("fragment").str.starts_with("row "),
@@ -32,16 +32,16 @@ def _once(spans: pl.DataFrame) -> pl.DataFrame:
     clear = up.filter(pl.col("other").n_unique().over("fragment") == 1)
     moves = clear.join(rooted, left_on="other", right_on="fragment", how="semi")
     borne = fragments.sizes(spans, moves["other"]).filter(pl.col("count") >= 2)
-    moves = moves.join(borne, left_on="other", right_on="fragment", how="semi").filter(~pl.col("other").is_in(unsure.implode()))
+    moves = moves.join(borne, left_on="other", right_on="fragment", how="semi").filter(
+        ~pl.col("other").is_in(unsure.implode())
+    )
     return fragments.adopt(spans, moves.select("fragment", home="other"), NAME)
 
 
 def _downward(up: pl.DataFrame) -> pl.DataFrame:
     """Of two pieces that point at each other the links of the one that hangs on the other's
     uppermost row: that holds all below it, so it is earlier and lasts longer."""
-    back = up.select(
-        fragment="other", other="fragment", back_start="start", back_length="length"
-    )
+    back = up.select(fragment="other", other="fragment", back_start="start", back_length="length")
     both = up.join(back, on=["fragment", "other"], how="left")
     alone = pl.col("back_start").is_null() & pl.col("back_length").is_null()
     upper = (pl.col("start") < pl.col("back_start")) & (pl.col("length") > pl.col("back_length"))

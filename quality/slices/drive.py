@@ -23,7 +23,7 @@ from lake.workers import Workers
 from quality import moves, outcome
 from quality.clock import bounds, hosts, skew
 from quality.outcome import Outcome
-from quality.rules import kinship, time_zone
+from quality.rules import kinship, time_unit, time_zone
 from quality.slices import derive, finish, judge, plan, second
 from quality.slices.files import scratch
 from quality.suppressions import Suppressed
@@ -133,8 +133,8 @@ def _kin(judged: Sequence[judge.Judged]) -> kinship.Kin:
     edges = pl.concat([one.kin for one in judged]).group_by(kinship.EDGE).agg(pl.col("times").sum())
     told = pl.concat([one.grains for one in judged]).group_by("service").agg(pl.all().sum())
     share = pl.col("whole") / pl.col("rows")
-    fine = pl.when(share < 0.5).then(1_000.0).when(share > 0.5).then(1_000_000.0)
-    grains = told.select("service", fine.otherwise(500_500.0).alias("grain"))
+    grain = pl.when(share > time_unit.BY_CHANCE).then(1_000_000).otherwise(1_000)
+    grains = told.select("service", grain.alias("grain"))
     return kinship.Kin(edges.sort(kinship.EDGE), grains)
 
 
@@ -217,8 +217,9 @@ def _together(
     table: Path,
     days: Collection[date],
 ) -> Outcome:
-    shifts = pl.concat([one.moves for one in (*timed, *finished)])
-    clocks = _clocks([one.clocks for one in (*timed, *finished)])
+    made: list[second.Timed | finish.Finished] = [*timed, *finished]
+    shifts = pl.concat([one.moves for one in made])
+    clocks = _clocks([one.clocks for one in made])
     audits = [*(one.audit for one in timed), clocks, moves.audit(shifts)]
     staged: dict[date, list[Staged]] = {day: [] for day in days}
     for one in finished:
@@ -228,7 +229,7 @@ def _together(
     found = Outcome(
         tables,
         pl.concat(audits, how="diagonal").drop("row", strict=False),
-        outcome.counted([one.checks for one in (*timed, *finished)]),
+        outcome.counted([one.checks for one in made]),
         shifts,
         _quarantined(lake, [one.quarantined for one in timed]),
         merged=merged,

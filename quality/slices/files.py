@@ -17,8 +17,8 @@ _OLD = 86_400  # seconds after which what a killed run left is removed
 def scratch(lake: Path | None) -> Iterator[Path]:
     """A folder beside the tables of a local lake, else among the system's temporary files."""
     if lake is None:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)
+        with tempfile.TemporaryDirectory() as apart:
+            yield Path(apart)
         return
     home = lake / _NAME
     home.mkdir(exist_ok=True)

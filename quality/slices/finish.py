@@ -335,4 +335,4 @@ def _moves(rows: pa.Table, healthy: Numbers, day: Numbers) -> pl.DataFrame:
         pl.Series("before", was[far]).cast(pl.Date),
         pl.Series("after", day[far]).cast(pl.Date),
     )
-    return keys.cast(dict(moves.SCHEMA))
+    return keys.cast(moves.SCHEMA)

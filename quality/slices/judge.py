@@ -66,7 +66,7 @@ def hours(calls: pl.DataFrame) -> pl.DataFrame:
 def _kin(rows: pa.Table, found: triage.Triage) -> pl.DataFrame:
     child = np.flatnonzero(found.linked)
     above = found.parent[child]
-    codes = {}
+    codes: dict[str, Numbers] = {}
     for name in ("service", "operation"):
         code = flat(rows, name).indices.fill_null(-1).to_numpy()
         codes |= {name: code[child], f"{name}_above": code[above]}

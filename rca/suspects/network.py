@@ -130,17 +130,22 @@ def _loss(calls: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     growth of their share, less that of the caller's other edges; less sure where the caller has no span for
     the call alone, and its own slowness looks the same. Where nearly every call is late it is a delay."""
     usual = (
-        calls.filter(~pl.col("bad"))
-        .group_by(PAIR)
-        .agg(pl.col("gap").quantile(0.98).alias("q98"))
+        calls.filter(~pl.col("bad")).group_by(PAIR).agg(pl.col("gap").quantile(0.98).alias("q98"))
     )
     late = calls.join(usual, on=PAIR).select(
         *PAIR, "bad", "pod", "client", hit=pl.col("gap") > 1.5 * pl.col("q98") + TAIL
     )
-    whole_pods = late.filter("bad").group_by("callee", "pod").agg(
-        pl.col("hit").mean().alias("late"), pl.len().alias("calls")
-    ).filter(pl.col("calls") >= 3).group_by("callee").agg(pl.col("late").max())
-    lost = spans.filter("unanswered").select("callee", "bad", "client", caller="service", hit="error")
+    whole_pods = (
+        late.filter("bad")
+        .group_by("callee", "pod")
+        .agg(pl.col("hit").mean().alias("late"), pl.len().alias("calls"))
+        .filter(pl.col("calls") >= 3)
+        .group_by("callee")
+        .agg(pl.col("late").max())
+    )
+    lost = spans.filter("unanswered").select(
+        "callee", "bad", "client", caller="service", hit="error"
+    )
     each = (
         pl.concat([late.drop("pod"), lost.select(*PAIR, "bad", "client", "hit")])
         .group_by(PAIR)
@@ -167,12 +172,12 @@ def _loss(calls: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     some = (1 - 2 * (after - 0.5)).clip(0, 1)
     all_late = pl.col("late").fill_null(0.0) > 0.6  # of a pod's calls: delayed, not lost
     return frame(
-        whole.join(whole_pods, on="callee", how="left").filter(pl.col("k1") >= 3).select(
+        whole.join(whole_pods, on="callee", how="left")
+        .filter(pl.col("k1") >= 3)
+        .select(
             service="callee",
             modality=pl.lit("loss"),
-            fault=pl.when(all_late)
-            .then(pl.lit("network_delay"))
-            .otherwise(pl.lit("network_loss")),
+            fault=pl.when(all_late).then(pl.lit("network_delay")).otherwise(pl.lit("network_loss")),
             score=20 * pl.col("known") * pl.col("grown") * some * (1 - (-likely / 4).exp()),
             before=before,
             after=after,
