@@ -120,11 +120,11 @@ def train_ticket(
             "faults": [FAULTS[one["fault"]]],
             "began": None,
         }
-        with _harder(half=half, masked=masked):
+        with _Harder(half=half, masked=masked):
             yield judged(lake, Question(at, baselines=(baseline,)), told)
 
 
-class _harder:
+class _Harder:
     """While it lasts, the diagnosis sees half the traces, or templates without their text."""
 
     def __init__(self, *, half: bool, masked: bool) -> None:

@@ -29,7 +29,7 @@ def place(row: Row, order: Sequence[str], answers: Sequence[str]) -> int:
     scores = row.get("scores") if order is row["order"] else None
     if scores:
         ties = [i for i, score in enumerate(scores) if score == scores[best]]
-        best = max(max(ties), best)
+        best = max(*ties, best)
     return best + 1
 
 
@@ -118,8 +118,10 @@ def _onsets(rows: Sequence[Row]) -> list[str]:
         return []
     size = np.abs(off)
     return [
-        f"onset, where the service is right: median error {np.median(size):.0f} s,"
-        f" 90 % within {np.quantile(size, 0.9):.0f} s"
+        (
+            f"onset, where the service is right: median error {np.median(size):.0f} s,"
+            f" 90 % within {np.quantile(size, 0.9):.0f} s"
+        )
     ]
 
 
@@ -139,9 +141,11 @@ def _alarms(rows: Sequence[Row]) -> list[str]:
     opened = sum(bool(row.get("opened")) for row in rows)
     called = sum(row.get("verdict") in {"confirmed", "likely"} for row in rows)
     return [
-        f"of {len(rows)} healthy stretches: `detect` opened an incident in {opened}"
-        f" (≤ {bound(opened, len(rows)):.1%} with 95 %), a diagnosis asked for was likely or confirmed"
-        f" in {called}"
+        (
+            f"of {len(rows)} healthy stretches: `detect` opened an incident in {opened}"
+            f" (≤ {bound(opened, len(rows)):.1%} with 95 %), a diagnosis asked for was likely or confirmed"
+            f" in {called}"
+        )
     ]
 
 
@@ -156,9 +160,11 @@ def _sure(rows: Sequence[Row]) -> list[str]:
     low = 1 - bound(wrong, len(sure)) if sure else 0.0
     shown = f"{(len(sure) - wrong) / len(sure):.1%}" if sure else "–"
     return [
-        f"confirmed {verdicts['confirmed']}, likely {verdicts['likely']}, inconclusive"
-        f" {verdicts['inconclusive']}; of confirmed right: {shown} (≥ {low:.1%} with 95 %);"
-        f" calibration error {error:.3f}"
+        (
+            f"confirmed {verdicts['confirmed']}, likely {verdicts['likely']}, inconclusive"
+            f" {verdicts['inconclusive']}; of confirmed right: {shown} (≥ {low:.1%} with 95 %);"
+            f" calibration error {error:.3f}"
+        )
     ]
 
 

@@ -128,7 +128,8 @@ def _known(tokens: pl.DataFrame, learnt: pl.DataFrame) -> pl.DataFrame:
 def parameters(bodies: pl.DataFrame) -> pl.DataFrame:
     """body, template, template_id, parameters: the masked `values` of each body with the words
     that its template left out, in order."""
-    out = ["body", "template", "template_id", pl.col("values").alias("parameters")]
+    names = ("body", "template", "template_id")
+    out = [*map(pl.col, names), pl.col("values").alias("parameters")]
     merged = pl.col("shape") != pl.col("template")
     plain = bodies.filter(~merged | merged.is_null()).select(out)
     some = bodies.filter(merged)
@@ -152,4 +153,4 @@ def parameters(bodies: pl.DataFrame) -> pl.DataFrame:
         )
     )
     lists = each.group_by("line", maintain_order=True).agg(parameters="value")
-    return pl.concat([plain, rows.join(lists, on="line").select(*out[:3], "parameters")])
+    return pl.concat([plain, rows.join(lists, on="line").select(*names, "parameters")])

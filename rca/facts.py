@@ -200,7 +200,7 @@ def before(window: Stretch, baselines: Sequence[Stretch]) -> tuple[Stretch, ...]
 
 
 def _bad(column: str, window: Stretch, baselines: Sequence[Stretch] = ()) -> pl.Expr:
-    """True in the window; false in healthy time, or anywhere else where none is given; else null."""
+    """True in the window; false in healthy time (or elsewhere where none is given); else null."""
     bad = pl.when(inside(column, [window])).then(pl.lit(value=True))
     if not baselines:
         return bad.otherwise(pl.lit(value=False)).alias("bad")

@@ -10,8 +10,27 @@ from hypothesis import strategies as st
 from quality import shapes, templates
 
 WORDS = st.sampled_from(
-    ["user", "cart", "failed", "for", "17", "10.0.0.1", "a=b", "{x:", "1}", "'q'", "[a,", "b]"]
-    + ["order", "<*>", "~", "é", 'msg="x"', "/a/b", "<word>"]
+    [
+        "user",
+        "cart",
+        "failed",
+        "for",
+        "17",
+        "10.0.0.1",
+        "a=b",
+        "{x:",
+        "1}",
+        "'q'",
+        "[a,",
+        "b]",
+        "order",
+        "<*>",
+        "~",
+        "é",
+        'msg="x"',
+        "/a/b",
+        "<word>",
+    ]
 )
 LINES = st.lists(st.lists(WORDS, min_size=1, max_size=7).map(" ".join), min_size=1, max_size=25)
 

@@ -119,8 +119,7 @@ def logs(system: System, played: Played, salt: int, rng: Rng) -> pl.DataFrame:
         )
     if not parts:
         return empty(TABLES["logs"])
-    rows = templates.assign(pl.concat(parts)).with_columns(pl.col("ts").dt.date().alias("date"))
-    return rows
+    return templates.assign(pl.concat(parts)).with_columns(pl.col("ts").dt.date().alias("date"))
 
 
 def _trace(request: np.ndarray, salt: int) -> pl.Series:

@@ -32,7 +32,7 @@ def samples(
     for reading in _readings(system, played, faults, times, rng):
         metric = system.names[reading.name]
         labels = _labels(system, reading)
-        for place, label in enumerate(labels):
+        for _place, label in enumerate(labels):
             series.append({"metric": metric, "type": reading.type, **label})
         count = len(labels)
         rows.append(

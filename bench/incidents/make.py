@@ -60,7 +60,7 @@ def incident(seed: int, *, healthy: bool = False, double: bool = False) -> Incid
     after = float(rng.uniform(75, 260))
     start, minutes = onset - 60 * BEFORE, BEFORE + after / 60 + 1
     play = Play(made, faults, start, minutes, rng)
-    played = play.run()
+    play.run()
     hidden = _hidden(rng, made, faults)
     salt = int(rng.integers(2**62))
     tables = _tables(made, play, faults, start, minutes, salt, rng)

@@ -163,7 +163,7 @@ class Play:
         )
         return end, failed | passed, wrong
 
-    def _own(
+    def _own(  # noqa: C901 - one branch a kind of fault
         self, step: Step, request: np.ndarray, pod: np.ndarray, at: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(work, waiting, failed, wrong): what a service does itself."""

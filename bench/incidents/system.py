@@ -164,9 +164,10 @@ def _entries(
             for _ in range(int(rng.integers(1, 4)))
         ]
     tops = [step for name in names[1:] for step in steps[name] if layer[name] <= 2]
-    out = []
-    for _ in range(int(rng.integers(2, 6))):
-        out.append((_step(rng, names[0], services[names[0]], tops, "server"), rng.uniform(0.5, 2)))
+    out = [
+        (_step(rng, names[0], services[names[0]], tops, "server"), rng.uniform(0.5, 2))
+        for _ in range(int(rng.integers(2, 6)))
+    ]
     whole = sum(share for _, share in out)
     return tuple((step, float(share / whole)) for step, share in out)
 

@@ -66,8 +66,11 @@ def _length(column: pa.ChunkedArray) -> Numbers:
     if pa.types.is_dictionary(found.type):
         lengths = pc.binary_length(found.dictionary).fill_null(0).to_numpy().astype(np.int64)
         codes = found.indices.fill_null(-1).to_numpy()
-        return np.append(lengths, 0)[codes]
-    return pc.binary_length(found).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+        of_codes: Numbers = np.append(lengths, 0)[codes]
+        return of_codes
+    lengths = pc.binary_length(found).fill_null(0).to_numpy(zero_copy_only=False)
+    whole: Numbers = lengths.astype(np.int64)
+    return whole
 
 
 def _flat(column: pa.ChunkedArray) -> pa.Array:

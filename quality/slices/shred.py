@@ -173,10 +173,7 @@ def concat(parts: Sequence[pa.MapArray]) -> pa.MapArray:
         own = part.offsets.to_numpy().astype(np.int64)
         offsets.append(own[1:] - own[0] + base)
         base += int(own[-1] - own[0])
-    keys, values = (
-        _unified([one(part) for part in parts])
-        for one in (lambda part: _child(part, 0), lambda part: _child(part, 1))
-    )
+    keys, values = (_unified([_child(part, place) for part in parts]) for place in (0, 1))
     empty = np.concatenate([part.is_null().to_numpy(zero_copy_only=False) for part in parts])
     return pa.MapArray.from_arrays(
         pa.array(np.concatenate(offsets).astype(np.int32)),

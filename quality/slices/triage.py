@@ -69,7 +69,8 @@ def triage(rows: pa.Table) -> Triage:
 def number(high: Numbers, low: Numbers) -> Numbers:
     """A trace id as one number; two ids with one number are looked at closely, no more."""
     mixed: Numbers = (high ^ (low >> np.uint64(31))) * _ODD ^ low
-    return mixed ^ (mixed >> np.uint64(29))
+    spread: Numbers = mixed ^ (mixed >> np.uint64(29))
+    return spread
 
 
 def numbers(ids: pa.Array, digits: int) -> Numbers:

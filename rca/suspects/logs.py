@@ -126,7 +126,7 @@ def odd(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def passed_on(marked: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """The (trace_id, service) of `marked` around others of it: what they do is passed up to them."""
+    """The (trace_id, service) of `marked` around others of it: what they do is passed up."""
     stay = (
         spans.join(marked.select("trace_id").unique(), on="trace_id", how="semi")
         .group_by("trace_id", "service")
@@ -193,7 +193,7 @@ def _instead(every: pl.DataFrame, logs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _failing(marked: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """(service, failing): of the requests in which a service is odd, the share in which it fails."""
+    """(service, failing): of the requests in which a service is odd, the share that fail."""
     failed = spans.filter("error", "bad").select("trace_id", "service").unique()
     hit = marked.join(
         failed.with_columns(hit=pl.lit(value=True)), on=["trace_id", "service"], how="left"

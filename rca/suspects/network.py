@@ -81,7 +81,7 @@ def relieved(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def _grown(calls: pl.DataFrame) -> pl.DataFrame:
-    """Per edge the growth of its median gap, as z over the healthy spread and in ns of all calls."""
+    """Per edge the growth of its median gap, as z over healthy spread, in ns of all calls."""
     gap = pl.col("gap")
     each = calls.group_by(PAIR).agg(
         gap.filter(~pl.col("bad")).median().alias("before"),
@@ -127,8 +127,9 @@ def _explained(blamed: pl.DataFrame) -> pl.DataFrame:
 
 def _loss(calls: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     """Calls with a gap far beyond the usual, and calls that no span of the callee answers: the
-    growth of their share, less that of the caller's other edges; less sure where the caller has no span for
-    the call alone, and its own slowness looks the same. Where nearly every call is late it is a delay."""
+    growth of their share, less that of the caller's other edges; less sure where the caller has no
+    span for the call alone, and its own slowness looks the same. Where nearly every call is late it
+    is a delay."""
     usual = (
         calls.filter(~pl.col("bad")).group_by(PAIR).agg(pl.col("gap").quantile(0.98).alias("q98"))
     )
