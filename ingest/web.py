@@ -216,7 +216,11 @@ def _secrets(session: requests.Session, base: str) -> list[str]:
     """What must never be shown: the token and the passwords."""
     token = str(session.headers.get("Authorization", "")).removeprefix("Bearer ")
     password = session.auth[1] if isinstance(session.auth, tuple) else ""
-    return [one for one in (token, password, urlsplit(base).password or "") if one]
+    try:
+        within = urlsplit(base).password
+    except ValueError as error:
+        raise UserError(f"{without_credentials(base)} is no URL: {error}.") from error
+    return [one for one in (token, password, within) if one]
 
 
 def server_of(given: WebOptions) -> str | None:
