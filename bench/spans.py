@@ -10,13 +10,16 @@ unit, lost parents; one host's clock is `skew` off.
 
 from __future__ import annotations
 
+import tempfile
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from lake import TABLES, UNPLACED, Lake, empty
+from lake import TABLES, UNPLACED, empty
+from lake.stage import Staged, stage
 
 SERVICES = np.array(["frontend", "checkout", "cart", "pricing", "inventory", "payment"])
 OWNER = np.array([0, 0, 1, 1, 2, 0, 3, 3, 4, 1, 5, 0])  # service of each place in a trace
@@ -29,6 +32,7 @@ DAY = date(2025, 3, 11)
 BEGIN = 1_741_651_200_000_000  # µs
 INGESTED = datetime(2025, 3, 12, 6, tzinfo=UTC)
 FAULTS = 8
+EACH = 1_000_000  # spans of a batch
 
 
 def raw_spans(
@@ -146,11 +150,29 @@ def _spoiled(frame: pl.DataFrame, rng: np.random.Generator, faulty: float) -> pl
     ).drop("fault")  # fmt: skip
 
 
-def fill(lake: Lake, count: int, each: int = 1_000_000, faulty: float = 0.001) -> float:
-    """Batches of `each` spans into `raw_spans`; bytes of them as Arrow in memory."""
-    size = 0.0
-    for number, low in enumerate(range(0, count, each)):
-        rows = raw_spans(min(each, count - low), number, faulty, batch=f"made-{number}")
-        size += rows.to_arrow(compat_level=pl.CompatLevel.oldest()).nbytes
-        lake.append("raw_spans", rows, {f"bench/{number}": 1}, ordered=True)
-    return size
+def batch(root: str, number: int, count: int, faulty: float) -> tuple[list[Staged], int]:
+    """The files of one batch, and its bytes as Arrow."""
+    rows = raw_spans(count, number, faulty, batch=f"made-{number}")
+    size = rows.to_arrow(compat_level=pl.CompatLevel.oldest()).nbytes
+    return stage(Path(root) / "raw_spans", TABLES["raw_spans"], rows), size
+
+
+def clean(root: Path, number: int, of: int) -> tuple[list[Staged], str]:
+    """A million healthy spans into files of the table `spans`, by the steps of a repair; trace ids
+    lie in one range of `of`, as a repair divides a day. The files, and one trace."""
+    from quality.slices import finish, judge, plan
+
+    rows = raw_spans(EACH, number, 0, skew=0)
+    head = pl.col("trace_id").str.slice(0, 4).str.to_integer(base=16).cast(pl.Int64)
+    head = (head + number * 65_536) // of
+    digits = [pl.lit("0123456789abcdef").str.slice(head // 16**at % 16, 1) for at in (3, 2, 1, 0)]
+    narrowed = pl.concat_str(*digits, pl.col("trace_id").str.slice(4))
+    rows = rows.with_columns(narrowed.alias("trace_id"))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        file = folder / "raw.parquet"
+        rows.drop("date").sort("trace_id", "arrival").write_parquet(file)
+        (one,) = plan.slices([(str(file), DAY)], 2 * EACH)
+        judge.judged(one, folder)
+        done = finish.finished(one, folder, root / "spans", [], [DAY])
+    return done.staged, str(rows["trace_id"][rows.height // 3])

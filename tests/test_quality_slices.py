@@ -16,6 +16,7 @@ from polars.testing import assert_frame_equal
 from lake import UNPLACED, Lake
 from lake import stage as staging
 from quality import frame, outcome, spans
+from quality.clock import skew
 from quality.outcome import Outcome
 from quality.rules import kinship
 from quality.slices import drive, second
@@ -36,6 +37,10 @@ def sample(seed: int) -> pl.DataFrame:
     rows = traces.spoiled(seed, faults=14)[0]
     for other in range(1, 5):
         made = traces.rows(seed + 100 * other, traces=10, offsets={"cart": 40_000})
+        for row in made[7 * other :: 30]:  # swapped: what bounds them is told by all slices
+            row["start"], row["duration"] = row["start"] + row["duration"], -row["duration"]
+        if other == seed % 5:
+            made[3]["duration"] += 50_000  # outlives its parent, once: such calls bound nothing
         rows += made
     again = [dict(row) for row in rows[-40:-37]]  # delivered twice
     raw = traces.raw(rows + again)
@@ -110,6 +115,9 @@ def test_slices_make_what_the_rules_make_of_one_frame(
     work = frame.narrow(raw)
     kin = kinship.Kin(kinship.seen(work, work), kinship.grains(work, work))
     with kinship.known(kin):
+        linked = spans.before_clocks(work).spans
+    timed = skew.shift(linked, skew.lines(linked))
+    with kinship.known(kin._replace(loose=kinship.loose(timed, timed))):
         truth = spans.repair(work)
     day = (pl.col("start_ns") // 1000).cast(pl.Datetime("us", "UTC")).dt.date()
     rows = truth.spans.filter(day == DAY)

@@ -20,10 +20,13 @@ EDGE = ["service", "operation", "service_above", "operation_above"]
 class Kin(NamedTuple):
     """edges   which operations call which (EDGE), and how often (`times`)
     grains  how finely a service tells its times: service, grain (ns)
+    loose   edges (EDGE) whose children do not always lie inside their parents, by right clocks;
+            None before those are known
     """
 
     edges: pl.DataFrame
     grains: pl.DataFrame
+    loose: pl.DataFrame | None = None
 
 
 _KNOWN: ContextVar[Kin | None] = ContextVar("kinship", default=None)
@@ -65,13 +68,27 @@ def grains(spans: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
 def loose(spans: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
     """Of the edges of asked children (service, operation) those (EDGE) in which the child does not
     always lie inside its parent, as far as clocks and resolution tell: they bound no time."""
+    kids = asked.select("service", "operation").unique()
+    if (kin := _KNOWN.get()) is not None and kin.loose is not None:
+        return kin.loose.join(kids, on=["service", "operation"], how="semi", nulls_equal=True)
+    return rarely_nested(nested(spans, kids))
+
+
+def rarely_nested(counted: pl.DataFrame) -> pl.DataFrame:
+    """The loose ones (EDGE) of counted edges (`nested`, of parts that may name an edge each)."""
+    whole = counted.group_by(EDGE).agg(pl.col("out", "times").sum())
+    return whole.filter(pl.col("out") * RARELY > pl.col("times")).select(EDGE).sort(EDGE)
+
+
+def nested(spans: pl.DataFrame, kids: pl.DataFrame) -> pl.DataFrame:
+    """Of some children (service, operation) every edge (EDGE), in how many rows it is seen
+    (`times`), and in how many of those the child is not inside its parent (`out`)."""
     doubt = pl.col("clock_error_ns") + resolution(pl.col("start_ns"))
     fine = plausible(pl.col("start_ns")) & (pl.col("duration_ns") >= 0)
     rows = spans.filter(fine).with_columns(
         end_ns=pl.col("start_ns") + pl.col("duration_ns"), doubt=doubt
     )
     times = ("service", "operation", "kind", "start_ns", "end_ns", "doubt")
-    kids = asked.select("service", "operation").unique()
     below = rows.join(kids, on=["service", "operation"], how="semi", nulls_equal=True)
     above = rows.select(
         "trace_id",
@@ -86,5 +103,7 @@ def loose(spans: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
     early = pl.col("start_ns") < pl.col("start_ns_above") - doubt
     late = pl.col("end_ns") > pl.col("end_ns_above") + 2 * doubt
     out = early | (late & ~queued.fill_null(value=False))
-    counted = pairs.group_by(EDGE).agg(out.sum().alias("out"), pl.len().alias("times"))
-    return counted.filter(pl.col("out") * RARELY > pl.col("times")).select(EDGE)
+    return pairs.group_by(EDGE).agg(
+        out.fill_null(value=False).sum().cast(pl.Int64).alias("out"),
+        pl.len().cast(pl.Int64).alias("times"),
+    )

@@ -24,7 +24,7 @@ from quality import moves, outcome
 from quality.clock import bounds, hosts, skew
 from quality.outcome import Outcome
 from quality.rules import kinship, time_unit, time_zone
-from quality.slices import derive, finish, judge, plan, second
+from quality.slices import derive, finish, judge, nesting, plan, second
 from quality.slices.files import scratch
 from quality.suppressions import Suppressed
 
@@ -105,11 +105,12 @@ def _outcome(lake: Lake, job: _Job, slices: list[plan.Slice], days: Collection[d
         "links, batch", [partial(second.linked, n, job.folder, job.off, kin) for n in numbers]
     )
     lines = _lines(job, [*(one.hours for one in judged), *hours])
+    fixed = [day for day, off in job.off.days.items() if skew.NAME in off]
+    kin = kin._replace(loose=_loose(job, slices, numbers, lines, fixed))
     timed = job.map(
         "times, batch", [partial(second.timed, n, job.folder, lines, job.off, kin) for n in numbers]
     )
     table = (lake.folder or job.folder) / "spans"
-    fixed = [day for day, off in job.off.days.items() if skew.NAME in off]
     finished = job.map(
         "written, slice",
         [partial(finish.finished, one, job.folder, table, lines, days, fixed) for one in slices],
@@ -136,6 +137,21 @@ def _kin(judged: Sequence[judge.Judged]) -> kinship.Kin:
     grain = pl.when(share > time_unit.BY_CHANCE).then(1_000_000).otherwise(1_000)
     grains = told.select("service", grain.alias("grain"))
     return kinship.Kin(edges.sort(kinship.EDGE), grains)
+
+
+def _loose(
+    job: _Job,
+    slices: Sequence[plan.Slice],
+    batches: Sequence[int],
+    lines: list[skew.Line],
+    fixed: Sequence[date],
+) -> pl.DataFrame:
+    """The calls that do not always lie inside their caller, told by all rows (`kinship.loose`)."""
+    work = [
+        *(partial(nesting.of_slice, one.number, job.folder, lines, fixed) for one in slices),
+        *(partial(nesting.of_batch, number, job.folder, lines, job.off) for number in batches),
+    ]
+    return kinship.rarely_nested(pl.concat(job.map("calls counted", work)))
 
 
 def _lines(job: _Job, hours: Sequence[pl.DataFrame]) -> list[skew.Line]:

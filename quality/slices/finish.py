@@ -66,8 +66,8 @@ def finished(
     """Write the rows of some days; healthy rows are moved by their clocks' lines here, the others
     come from the rules. Rows received for `fixed` days keep their clocks."""
     rows = decode.load(str(folder / f"rows-{one.number}"))
-    healthy = _healthy(rows, folder, one.number)
-    times, moved = _timed(rows, healthy, lines, fixed)
+    healthy = healthy_of(rows, folder, one.number)
+    times, moved = timed(rows, healthy, lines, fixed)
     _measure(rows, healthy, times, folder, one.number)
     whole = _joined(healthy, times, _mended(folder, one.number))
     staged = [
@@ -80,7 +80,8 @@ def finished(
     return Finished(staged, tally, shifts, skew.audit(list(lines), moved))
 
 
-def _healthy(rows: pa.Table, folder: Path, number: int) -> Numbers:
+def healthy_of(rows: pa.Table, folder: Path, number: int) -> Numbers:
+    """The places of the rows that no rule but those of clocks looks at."""
     healthy = flat(rows, "healthy").to_numpy(zero_copy_only=False).copy()
     gone = folder / f"pulled-{number}.npy"
     if gone.exists():
@@ -93,7 +94,7 @@ def _mended(folder: Path, number: int) -> pl.DataFrame | None:
     return pl.concat([pl.read_ipc(file) for file in files]) if files else None
 
 
-def _timed(
+def timed(
     rows: pa.Table, healthy: Numbers, lines: Sequence[skew.Line], fixed: Collection[date]
 ) -> tuple[dict[str, Numbers], pl.DataFrame]:
     """The times of healthy rows, their clocks corrected; and which were moved (host, at)."""
@@ -283,10 +284,7 @@ def _measure(
     rows: pa.Table, healthy: Numbers, times: dict[str, Numbers], folder: Path, number: int
 ) -> None:
     """What healthy rows add to the derived tables; their parents are healthy too."""
-    where = np.full(rows.num_rows, -1, np.int64)
-    where[healthy] = np.arange(len(healthy))
-    above = flat(rows, "parent_number").to_numpy()[healthy]
-    parent = np.where(above >= 0, where[above], -1)
+    parent = parents(rows, healthy)
     place = pa.array(healthy)
     texts = {}
     for name in _CODED:
@@ -298,6 +296,14 @@ def _measure(
     start, took = times["start_ns"], times["duration_ns"]
     found = derive.measured(texts, start, took, parent, waits, client, failed)
     derive.keep(folder, str(number), *found)
+
+
+def parents(rows: pa.Table, healthy: Numbers) -> Numbers:
+    """Which of the healthy rows is the parent of each (-1: none)."""
+    where = np.full(rows.num_rows, -1, np.int64)
+    where[healthy] = np.arange(len(healthy))
+    above = flat(rows, "parent_number").to_numpy()[healthy]
+    return np.where(above >= 0, where[above], -1)
 
 
 def _told(

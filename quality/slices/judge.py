@@ -65,12 +65,18 @@ def hours(calls: pl.DataFrame) -> pl.DataFrame:
 
 def _kin(rows: pa.Table, found: triage.Triage) -> pl.DataFrame:
     child = np.flatnonzero(found.linked)
-    above = found.parent[child]
+    return edges(rows, child, found.parent[child], np.zeros(len(child), bool)).drop("out")
+
+
+def edges(rows: pa.Table, child: Numbers, above: Numbers, out: Numbers) -> pl.DataFrame:
+    """How often which operations call which, by the places of children and of their parents, and
+    how often a child is `out`: as `kinship.nested` counts."""
     codes: dict[str, Numbers] = {}
     for name in ("service", "operation"):
         code = flat(rows, name).indices.fill_null(-1).to_numpy()
         codes |= {name: code[child], f"{name}_above": code[above]}
-    counted = pl.DataFrame(codes).group_by(kinship.EDGE).len("times")
+    counted = pl.DataFrame({**codes, "out": out}).group_by(kinship.EDGE)
+    counted = counted.agg(pl.col("out").sum(), pl.len().alias("times")).cast(pl.Int64)
     names = {
         name: pl.Series(flat(rows, name).dictionary, dtype=pl.String)
         for name in ("service", "operation")
@@ -79,7 +85,7 @@ def _kin(rows: pa.Table, found: triage.Triage) -> pl.DataFrame:
         name: names[name.removesuffix("_above")].gather(counted[name].set(counted[name] < 0, None))
         for name in kinship.EDGE
     }
-    return pl.DataFrame({**known, "times": counted["times"]}, schema_overrides={"times": pl.Int64})
+    return pl.DataFrame({**known, "out": counted["out"], "times": counted["times"]})
 
 
 def _grains(rows: pa.Table) -> pl.DataFrame:
