@@ -11,15 +11,17 @@ unit, lost parents; one host's clock is `skew` off.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lake import TABLES, UNPLACED, empty
-from lake.stage import Staged, stage
+from lake.stage import Staged, place, stage
 
 SERVICES = np.array(["frontend", "checkout", "cart", "pricing", "inventory", "payment"])
 OWNER = np.array([0, 0, 1, 1, 2, 0, 3, 3, 4, 1, 5, 0])  # service of each place in a trace
@@ -157,22 +159,35 @@ def batch(root: str, number: int, count: int, faulty: float) -> tuple[list[Stage
     return stage(Path(root) / "raw_spans", TABLES["raw_spans"], rows), size
 
 
-def clean(root: Path, number: int, of: int) -> tuple[list[Staged], str]:
-    """A million healthy spans into files of the table `spans`, by the steps of a repair; trace ids
-    lie in one range of `of`, as a repair divides a day. The files, and one trace."""
+def clean(root: Path, numbers: Sequence[int], of: int) -> tuple[list[Staged], list[str]]:
+    """Files of the table `spans` with a million healthy spans each, as the steps of a repair write
+    them, and one trace of each. Trace ids of file n are its own: the n-th of `of` ranges, as a
+    repair divides a day; everything else is the same in the files of one call."""
     from quality.slices import finish, judge, plan
 
-    rows = raw_spans(EACH, number, 0, skew=0)
-    head = pl.col("trace_id").str.slice(0, 4).str.to_integer(base=16).cast(pl.Int64)
-    head = (head + number * 65_536) // of
-    digits = [pl.lit("0123456789abcdef").str.slice(head // 16**at % 16, 1) for at in (3, 2, 1, 0)]
-    narrowed = pl.concat_str(*digits, pl.col("trace_id").str.slice(4))
-    rows = rows.with_columns(narrowed.alias("trace_id"))
+    rows = raw_spans(EACH, numbers[0], 0, skew=0)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        file = folder / "raw.parquet"
-        rows.drop("date").sort("trace_id", "arrival").write_parquet(file)
-        (one,) = plan.slices([(str(file), DAY)], 2 * EACH)
+        rows.drop("date").write_parquet(folder / "raw.parquet")
+        (one,) = plan.slices([(str(folder / "raw.parquet"), DAY)], 2 * EACH)
         judge.judged(one, folder)
-        done = finish.finished(one, folder, root / "spans", [], [DAY])
-    return done.staged, str(rows["trace_id"][rows.height // 3])
+        (made,) = finish.finished(one, folder, folder / "spans", [], [DAY]).staged
+        found = pq.read_table(folder / "spans" / made.path, partitioning=None)
+    staged, traces = [], []
+    for number in numbers:
+        ids = _moved(pl.Series(pl.from_arrow(found["trace_id"])), number, of)
+        column = found.schema.get_field_index("trace_id")
+        whole = found.set_column(
+            column, "trace_id", ids.to_arrow(compat_level=pl.CompatLevel.oldest())
+        )
+        staged.append(place(root / "spans", TABLES["spans"], made.partition, whole))
+        traces.append(str(ids[len(ids) // 3]))
+    return staged, traces
+
+
+def _moved(ids: pl.Series, number: int, of: int) -> pl.Series:
+    """Ids spread over all numbers, moved into the range of that number, and unlike others there."""
+    head = ids.str.slice(0, 4).str.to_integer(base=16).cast(pl.Int64)
+    heads = ((head + number * 65_536) // of).to_numpy() << 48
+    ranged = _hexes(heads[:, None].astype(np.uint64))
+    return (ranged.str.slice(0, 4) + f"{number:04x}" + ids.str.slice(8)).alias("trace_id")

@@ -126,8 +126,11 @@ def serve() -> None:
             answer: tuple[Exception | None, Any] = (None, work())
         except Exception as error:
             answer = (error, None)
-        pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
-        answers.flush()
+        try:
+            pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
+            answers.flush()
+        except BrokenPipeError:
+            os._exit(1)  # who asked was killed
         del work, answer
 
 

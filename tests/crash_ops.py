@@ -35,11 +35,13 @@ from lake.maintain import Plan, maintain
 from quality.account import account
 from quality.erase import erase
 from quality.run import repair
+from quality.slices import drive
 from quality.undo import redo, undo
 from tests import quality_traces as traces
 
 DAY_US = 86_400_000_000
 FIRST = date(2025, 3, 11)
+SLICE = 300  # rows: small enough for a process per core
 OPERATIONS = ("maintain", "undo", "redo", "undo run", "erase")
 States = dict[date, set[str]]
 
@@ -94,6 +96,10 @@ def operate(lake: Lake, what: str) -> None:
         maintain(lake, Plan(hours=1), FIRST)
     elif what == "erase":
         erase(lake, "trace", trace_of(lake))
+    elif what.startswith("repair"):
+        if what == "repair sliced":
+            drive.repaired.__defaults__ = (SLICE,)
+        repair(lake)
     else:
         if what == "redo":
             redo(lake, "id_corrupt")
@@ -193,31 +199,35 @@ def once(seed: int, what: str | None = None, files: int = 15) -> str:
         if what == "redo":
             undo(lake, "id_corrupt")
             repair(lake)
-        before = state(lake)
-        seen = raw_rows(lake)
-        other = root / "other"
-        shutil.copytree(root / "lake", other / "lake")
-        began = time.monotonic()
-        operate(Lake(other / "lake"), what)
-        took = time.monotonic() - began
-        for name in ("erased", "run"):
-            if (other / name).exists():
-                shutil.copy(other / name, root / name)
-        after = state(Lake(other / "lake"))
-        reader = Reader(lake, {day: {before[day], after.get(day, "")} for day in before})
-        reader.start()
-        with ingesting(root, seed, files):
-            kills = [
-                killed(root, what, rng.uniform(0, took * 1.5)) for _ in range(rng.choice([1, 2]))
-            ]
-            finished(root, what)
-        repair(lake)
-        reader.done.set()
-        reader.join()
-        assert not reader.amiss, (seed, what, reader.amiss[:3])
-        now = state(lake)
-        assert {day: now[day] for day in after} == after, (seed, what)
-        checked(lake, seed, what, seen, files)
+        return attacked(root, lake, seed, what, rng, files)
+
+
+def attacked(root: Path, lake: Lake, seed: int, what: str, rng: random.Random, files: int) -> str:
+    """The operation killed once or twice, then run to its end; what it was and when it died."""
+    before = state(lake)
+    seen = raw_rows(lake)
+    other = root / "other"
+    shutil.copytree(root / "lake", other / "lake")
+    began = time.monotonic()
+    operate(Lake(other / "lake"), what)
+    took = time.monotonic() - began
+    for name in ("erased", "run"):
+        if (other / name).exists():
+            shutil.copy(other / name, root / name)
+    after = state(Lake(other / "lake"))
+    states = {day: {before.get(day), after.get(day)} for day in {*before, *after}}
+    reader = Reader(lake, {day: {one or "" for one in two} for day, two in states.items()})
+    reader.start()
+    with ingesting(root, seed, files):
+        kills = [killed(root, what, rng.uniform(0, took * 1.5)) for _ in range(rng.choice([1, 2]))]
+        finished(root, what)
+    repair(lake)
+    reader.done.set()
+    reader.join()
+    assert not reader.amiss, (seed, what, reader.amiss[:3])
+    now = state(lake)
+    assert {day: now[day] for day in after} == after, (seed, what)
+    checked(lake, seed, what, seen, files)
     return f"{what}: killed after {', '.join(kills)}, {reader.polls} polls"
 
 

@@ -38,8 +38,11 @@ class Solution(NamedTuple):
         return np.asarray(pairs[:, 0] + pairs[:, 1] * moments, np.float64)
 
 
-def solve(bounds: pl.DataFrame, free: Collection[str], *, drift: bool) -> Solution:
-    """The lines of the free clocks; every other clock is taken as right.
+def solve(
+    bounds: pl.DataFrame, free: Collection[str], *, drift: bool, doubt: bool = True
+) -> Solution:
+    """The lines of the free clocks; every other clock is taken as right. Their errors are told
+    where `doubt` is asked for.
 
     bounds: caller, callee, low, at_low, high, at_high; a pair may have many.
     """
@@ -52,7 +55,7 @@ def solve(bounds: pl.DataFrame, free: Collection[str], *, drift: bool) -> Soluti
     )
     program = _Program(touched, clocks, origin, drift=drift)
     found = Solution(origin, program.lines(program.run()), {})
-    return found._replace(error=_errors(touched, clocks, found))
+    return found._replace(error=_errors(touched, clocks, found)) if doubt else found
 
 
 class _Program:
@@ -122,23 +125,17 @@ class _Program:
 def _errors(bounds: pl.DataFrame, clocks: Sequence[str], found: Solution) -> dict[str, float]:
     """Half the width that a clock's tightest bounds leave around its line, or the most by which
     the line breaks one of them."""
-    sides = []
-    for side, sign in (("high", 1.0), ("low", -1.0)):
+    place = {clock: number for number, clock in enumerate(clocks)}
+    rooms = np.full((2, len(clocks) + 1), np.inf)  # up and down; the last stands for other clocks
+    for side, sign in (("high", 1), ("low", -1)):
         known = bounds.filter(pl.col(side).is_not_null())
-        theta = found.offset(known["callee"], known[f"at_{side}"]) - found.offset(
-            known["caller"], known[f"at_{side}"]
-        )
+        at = known[f"at_{side}"]
+        theta = found.offset(known["callee"], at) - found.offset(known["caller"], at)
         room = sign * (known[side].cast(pl.Float64).to_numpy() - theta)
-        up = pl.Series("up", sign * np.ones(known.height))
-        told = known.select("caller", "callee").with_columns(up, room=pl.Series(room))
-        sides += [
-            told.select(clock="callee", up="up", room="room"),
-            told.select(clock="caller", up=-pl.col("up"), room="room"),
-        ]
-    rooms = pl.concat(sides).group_by("clock", "up").agg(pl.col("room").min())
-    errors = {}
-    for clock in clocks:
-        sides_of = rooms.filter(pl.col("clock") == clock)["room"].to_numpy()
-        half = float(sides_of.clip(0.0).sum()) / 2 if len(sides_of) == 2 else 0.0
-        errors[clock] = max(half, float((-sides_of).max(initial=0.0)))
-    return errors
+        for end, up in (("callee", sign), ("caller", -sign)):
+            owner = np.array([place.get(clock, -1) for clock in known[end]], np.int64)
+            np.minimum.at(rooms[int(up < 0)], owner, room)
+    both = np.isfinite(rooms).all(axis=0)
+    half = np.where(both, rooms.clip(0.0).sum(axis=0) / 2, 0.0)
+    error = np.maximum(half, -rooms.min(axis=0, initial=0.0))
+    return {clock: float(error[number]) for clock, number in place.items()}

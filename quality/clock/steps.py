@@ -80,7 +80,7 @@ def _estimates(part: pl.DataFrame, free: Collection[str]) -> list[tuple[str, int
     loose = set(free) - tied
     sound = tight.filter(~pl.col("caller").is_in(loose), ~pl.col("callee").is_in(loose))
     at = int(part["at"].mean())  # type: ignore[arg-type]
-    solved = solve(sound.sort("caller", "callee"), tied, drift=False)
+    solved = solve(sound.sort("caller", "callee"), tied, drift=False, doubt=False)
     return [(clock, at, offset) for clock, (offset, _) in solved.lines.items()]
 
 
