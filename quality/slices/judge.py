@@ -75,8 +75,8 @@ def edges(rows: pa.Table, child: Numbers, above: Numbers, out: Numbers) -> pl.Da
     for name in ("service", "operation"):
         code = flat(rows, name).indices.fill_null(-1).to_numpy()
         codes |= {name: code[child], f"{name}_above": code[above]}
-    counted = pl.DataFrame({**codes, "out": out}).group_by(kinship.EDGE)
-    counted = counted.agg(pl.col("out").sum(), pl.len().alias("times")).cast(pl.Int64)
+    each = pl.DataFrame({**codes, "out": out}).group_by(kinship.EDGE)
+    counted = each.agg(pl.col("out").sum(), pl.len().alias("times")).cast(pl.Int64)
     names = {
         name: pl.Series(flat(rows, name).dictionary, dtype=pl.String)
         for name in ("service", "operation")
