@@ -1,5 +1,5 @@
-"""The repair of logs: cut lines joined, ids canonical, clocks of their hosts corrected, every
-line assigned to its template."""
+"""The repair of logs: cut lines joined, ids canonical and those of spans, clocks of their hosts
+corrected, every line assigned to its template."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import polars as pl
 
 from quality import audit, moves, templates
 from quality.clock import skew
-from quality.rules import id_format, partial_join
+from quality.rules import id_format, id_reference, partial_join
 from quality.suppressions import NOTHING, Exempt
 
-VERSIONS = dict.fromkeys((partial_join.NAME, id_format.NAME, skew.NAME, moves.NAME), 2)
+VERSIONS = dict.fromkeys(
+    (partial_join.NAME, id_format.NAME, skew.NAME, id_reference.NAME, moves.NAME), 3
+)
 _IDS = {
     "trace_id": r"""(?i)trace[_.-]?id["']?\s*[:=]\s*["']?([0-9a-zA-Z+/=-]{8,40})""",
     "span_id": r"""(?i)span[_.-]?id["']?\s*[:=]\s*["']?([0-9a-zA-Z+/=-]{8,40})""",
@@ -36,10 +38,12 @@ def repair(
     clocks: list[skew.Line],
     nodes: pl.DataFrame,
     known: pl.Series | None = None,
+    spans: pl.DataFrame | None = None,
     exempt: Exempt = NOTHING,
 ) -> Repaired:
     """Clean rows of `logs` from physical lines. `nodes` maps pod to host; `known` are the
-    templates' texts that earlier runs found. `exempt` rows are left alone by the rules that are
+    templates' texts that earlier runs found, `spans` those the lines may mean
+    (`id_reference.SPANS`). `exempt` rows are left alone by the rules that are
     undone for them."""
     lines = raw.with_row_index("row").with_columns(
         pl.col("row").cast(pl.Int64),
@@ -53,10 +57,13 @@ def repair(
     named = exempt.apply(id_format.NAME, _canonical, _read_again(whole, parts))
     placed = _placed(named, nodes)
     shifted = exempt.apply(skew.NAME, partial(_shifted, clocks=clocks), placed)
+    known_spans = pl.DataFrame(schema=id_reference.SPANS) if spans is None else spans
+    mend = partial(id_reference.apply, spans=known_spans)
+    mended = exempt.apply(id_reference.NAME, mend, shifted)
     gone = lines.select("row", "row_key", before="date").join(parts, on="row")
     into = gone.join(lines.select(into="row", target="row_key"), on="into", how="left")
     return Repaired(
-        templates.assign(shifted, known),
+        templates.assign(mended, known),
         into.select("row_key", "before", "into"),
         pl.concat(
             [
@@ -64,6 +71,7 @@ def repair(
                     row=into["into"]
                 ),
                 audit.values(id_format.NAME, whole, named, ("trace_id", "span_id")),
+                audit.values(id_reference.NAME, shifted, mended, ("trace_id",)),
             ]
         ),
     )
@@ -109,12 +117,4 @@ def _placed(lines: pl.DataFrame, nodes: pl.DataFrame) -> pl.DataFrame:
 def _shifted(lines: pl.DataFrame, clocks: list[skew.Line]) -> pl.DataFrame:
     """The time by the host's corrected clock."""
     asked = lines.select("row", host="node", at=skew.nanos(pl.col("ts")))
-    moves_by = skew.corrections(clocks, asked.drop_nulls())
-    if not moves_by.height:
-        return lines
-    by = pl.duration(microseconds=pl.col("by").fill_null(0) // 1_000)
-    return (
-        lines.join(moves_by, on="row", how="left", maintain_order="left")
-        .with_columns((pl.col("ts") - by).alias("ts"))
-        .drop("by", "doubt", "zone")
-    )
+    return skew.corrected(lines, clocks, asked.drop_nulls())

@@ -10,7 +10,7 @@ import polars as pl
 from lake import Lake
 from quality import templates
 from quality.clock import skew
-from quality.rules import time_zone
+from quality.rules import id_format, id_reference, time_zone
 
 
 def clock_lines(lake: Lake, days: list[date]) -> list[skew.Line]:
@@ -43,6 +43,36 @@ def pods(lake: Lake, days: list[date]) -> pl.DataFrame:
         .collect()
     )
     return found.filter(pl.len().over("pod") == 1).sort("pod")
+
+
+def named_spans(lake: Lake, days: list[date], raw: pl.DataFrame) -> pl.DataFrame:
+    """The spans of some days that share a trace id or a span id with raw rows, in the columns of
+    `id_reference.SPANS`, as wide as their clock's error makes them."""
+    named = id_format.apply(
+        raw.select("trace_id", "span_id")
+        .unique()
+        .with_columns(
+            pl.lit(None, pl.String).alias("parent_span_id"),
+            pl.lit([], pl.List(pl.String)).alias("repaired"),
+        )
+    )
+    if not named["span_id"].count():
+        return pl.DataFrame(schema=id_reference.SPANS)
+    error, length = pl.col("clock_error_ns"), pl.col("duration_ns").clip(lower_bound=0)
+    ids = [named[name].drop_nulls().unique().implode() for name in ("trace_id", "span_id")]
+    return (
+        lake.scan("spans")
+        .filter(pl.col("date").is_in(days))
+        .filter(pl.col("trace_id").is_in(ids[0]) | pl.col("span_id").is_in(ids[1]))
+        .select(
+            "trace_id",
+            "span_id",
+            "service",
+            pl.col("start_ns") - error,
+            (pl.col("start_ns") + length + error).alias("end_ns"),
+        )
+        .collect()
+    )
 
 
 def known_templates(lake: Lake) -> pl.Series:

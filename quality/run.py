@@ -107,8 +107,8 @@ def _quiet(_text: str) -> None:
 
 def basis(lake: Lake, stage: Stage, days: Iterable[date]) -> dict[date, list[str]]:
     """What each day is made from: raw files of the day, its neighbours and the unplaced rows, the
-    rules undone for them, and for logs the clocks of their hosts. Looked at before the rows are
-    read, so that what comes meanwhile makes the day again.
+    rules undone for them, and for logs and errors the clocks of their hosts and the spans of the
+    day. Looked at before the rows are read, so that what comes meanwhile makes the day again.
     """
     days = sorted(days)
     files = {
@@ -120,9 +120,10 @@ def basis(lake: Lake, stage: Stage, days: Iterable[date]) -> dict[date, list[str
         parts = [str(files[other]) for other in (*_around([day]), UNPLACED)]
         off = (undone.on(other) & stage.versions.keys() for other in (*_around([day]), UNPLACED))
         parts += [repr(sorted(names)) for names in off]
-        if stage.clean == "logs":
+        if stage.clean in {"logs", "errors"}:
             parts.append(repr(lookups.clock_lines(lake, _around([day]))))
             parts.append(repr(lookups.pods(lake, _around([day])).rows()))
+            parts.append(repr(lake.transactions("spans", [write.app(day)])))
         found[day] = parts
     return found
 

@@ -57,14 +57,17 @@ def raw_rows(lake: Lake, table: str, days: Collection[date]) -> pl.DataFrame:
 
 def _errors(lake: Lake, seen: Collection[date], _days: Collection[date], _say: Say) -> Outcome:
     raw = raw_rows(lake, "raw_errors", seen)
-    found = errors.repair(raw, suppressions.of(lake).exempt(raw["date"]))
+    days = list(seen)
+    lines, exempt = lookups.clock_lines(lake, days), suppressions.of(lake).exempt(raw["date"])
+    named = lookups.named_spans(lake, days, raw)
+    found = errors.repair(raw, lines, lookups.pods(lake, days), named, exempt)
     rows, merged = outcome.dated(found.errors), outcome.dated(found.merged)
     both = pl.concat(one.select("row", "row_key", "before", "date") for one in (rows, merged))
     shifts = moves.moved(both.rename({"date": "after"}))
     values = found.audit.join(both.select("row", "date"), on="row", how="inner")
     return Outcome(
         {"errors": rows.select(TABLES["errors"].schema.names)},
-        _audits(values, moves.audit(shifts)),
+        _audits(values, _clocks(lines, found.moved), moves.audit(shifts)),
         outcome.checks(rows),
         shifts,
         outcome.whole(raw, found.quarantined["row"]),
@@ -78,7 +81,8 @@ def _logs(lake: Lake, seen: Collection[date], _days: Collection[date], _say: Say
     lines = lookups.clock_lines(lake, days)
     exempt = suppressions.of(lake).exempt(fine["date"])
     pods, known = lookups.pods(lake, days), lookups.known_templates(lake)
-    found = logs.repair(fine, lines, pods, known, exempt)
+    named = lookups.named_spans(lake, days, fine)
+    found = logs.repair(fine, lines, pods, known, named, exempt)
     rows = outcome.dated(found.logs)
     joined = found.joined.join(rows.select(into="row", after="date"), on="into")
     alone = rows.select("row_key", "before", after="date")
@@ -88,7 +92,7 @@ def _logs(lake: Lake, seen: Collection[date], _days: Collection[date], _say: Say
     moved = moved.select(host="node", at=skew.nanos(pl.col("before_ts")))
     return Outcome(
         {"logs": rows.select(TABLES["logs"].schema.names)},
-        _audits(values, skew.audit(lines, moved), moves.audit(shifts)),
+        _audits(values, _clocks(lines, moved), moves.audit(shifts)),
         outcome.checks(rows),
         shifts,
         lost,
@@ -116,6 +120,11 @@ def _samples(lake: Lake, seen: Collection[date], _days: Collection[date], _say: 
     )
 
 
+def _clocks(lines: list[skew.Line], moved: pl.DataFrame) -> pl.DataFrame:
+    """The lines that moved any of these rows (host, at), as audit rows."""
+    return skew.audit(lines, moved).filter(pl.col("row_count") > 0)
+
+
 def _audits(*parts: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(parts, how="diagonal").drop("row", strict=False)
 
@@ -141,7 +150,7 @@ def _no_days(_raw: pl.DataFrame) -> pl.Series:
 
 STAGES = (
     Stage("raw_spans", "spans", spans.VERSIONS, _spans, _days_of_spans, ("red", "edges")),
-    Stage("raw_errors", "errors", errors.VERSIONS, _errors, _days_of_errors),
-    Stage("raw_logs", "logs", logs.VERSIONS, _logs, _no_days),  # after spans: uses their clocks
+    Stage("raw_errors", "errors", errors.VERSIONS, _errors, _days_of_errors),  # these two use the
+    Stage("raw_logs", "logs", logs.VERSIONS, _logs, _no_days),  # clocks and ids of spans: after
     Stage("raw_samples", "samples", samples.VERSIONS, _samples, _no_days),
 )

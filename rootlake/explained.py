@@ -19,6 +19,7 @@ _SAY = {
     "id_format": "written in another notation",
     "id_truncated": "half of the id had been cut off",
     "id_corrupt": "damaged digits mended by its relatives",
+    "id_reference": "named no span; the span it was told in gives it",
     "id_missing": "had no id; its parent and children name it",
     "trace_split": "stood apart; its parent link leads here",
     "trace_merged": "shared its id with an unrelated request",

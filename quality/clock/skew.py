@@ -204,6 +204,17 @@ def corrections(found: list[Line], asked: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def corrected(rows: pl.DataFrame, found: list[Line], asked: pl.DataFrame) -> pl.DataFrame:
+    """Rows (row, ts) that tell of events, with the offsets of their clocks taken from `ts`, as
+    `asked` for them (row, host, at in ns)."""
+    moves = corrections(found, asked)
+    if not moves.height:
+        return rows
+    by = pl.duration(microseconds=pl.col("by").fill_null(0) // 1_000)
+    joined = rows.join(moves, on="row", how="left", maintain_order="left")
+    return joined.with_columns(pl.col("ts") - by).drop("by", "doubt", "zone")
+
+
 def _inside(rows: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     """Rows (row, host, at) beside the line they fall on; of lines that overlap, the later."""
     found = rows.join(known, on="host").filter(
