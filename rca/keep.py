@@ -28,7 +28,9 @@ def name_of(at: datetime) -> str:
     return f"INC-{at:%Y%m%d-%H%M}"
 
 
-def store(lake: Lake, answer: Mapping[str, Any], now: datetime) -> None:
+def store(
+    lake: Lake, answer: Mapping[str, Any], now: datetime, trigger: str = "asked"
+) -> None:
     """Add the diagnosis to `diagnoses`, and its incident to `incidents` if it is new."""
     moment = pl.Series([now]).cast(pl.Datetime("us", "UTC"))
     row = {
@@ -47,17 +49,17 @@ def store(lake: Lake, answer: Mapping[str, Any], now: datetime) -> None:
     }
     frame = pl.DataFrame([row]).with_columns(recorded_at=moment)
     lake.append("diagnoses", frame.select(TABLES["diagnoses"].schema.names))
-    _add_incident(lake, answer)
+    _add_incident(lake, answer, trigger)
 
 
-def _add_incident(lake: Lake, answer: Mapping[str, Any]) -> None:
+def _add_incident(lake: Lake, answer: Mapping[str, Any], trigger: str) -> None:
     first = answer["suspects"][0]["service"] if answer["suspects"] else None
     row = {
         "incident_id": answer["incident_id"],
         "opened_at": datetime.fromisoformat(answer["at"]),
         "onset": datetime.fromisoformat(answer["onset"]),
         "closed_at": None,
-        "trigger": "asked",
+        "trigger": trigger,
         "service": first,
         "severity": "unknown",
         "status": "open",
@@ -67,7 +69,8 @@ def _add_incident(lake: Lake, answer: Mapping[str, Any]) -> None:
 
 
 def add_incidents(lake: Lake, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add incidents that are not known by their id."""
+    """Add incidents that are not known by their id; of known ones that are open still, say when
+    they closed."""
     schema = empty(TABLES["incidents"]).schema
     plain = {**schema, "labels": pl.List(pl.Struct({"key": pl.String, "value": pl.String}))}
     fresh = pl.DataFrame(rows, schema=plain).with_columns(
@@ -75,7 +78,14 @@ def add_incidents(lake: Lake, rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
     def merge(known: pl.DataFrame) -> pl.DataFrame:
-        return pl.concat([known, fresh.join(known, on="incident_id", how="anti")])
+        over = fresh.filter(pl.col("status") == "closed").select("incident_id", over="closed_at")
+        kept = known.join(over, on="incident_id", how="left", maintain_order="left")
+        closes = pl.col("closed_at").is_null() & pl.col("over").is_not_null()
+        kept = kept.with_columns(
+            closed_at=pl.coalesce("closed_at", "over"),
+            status=pl.when(closes).then(pl.lit("closed")).otherwise("status"),
+        ).drop("over")
+        return pl.concat([kept, fresh.join(known, on="incident_id", how="anti")])
 
     lake.update("incidents", merge)
 
