@@ -93,9 +93,7 @@ def _groups(bad: pl.DataFrame, near: dict[str, set[str]]) -> Iterator[pl.DataFra
     if not bad.height:
         return
     gap = (pl.col("minute") - pl.col("minute").shift(1)) > QUIET
-    keyed = bad.sort("minute", "service").with_columns(
-        group=gap.fill_null(value=False).cum_sum()
-    )
+    keyed = bad.sort("minute", "service").with_columns(group=gap.fill_null(value=False).cum_sum())
     for stretch in keyed.partition_by("group", maintain_order=True):
         for services in _together(stretch["service"].unique().sort().to_list(), near):
             yield stretch.filter(pl.col("service").is_in(services))

@@ -28,9 +28,7 @@ def name_of(at: datetime) -> str:
     return f"INC-{at:%Y%m%d-%H%M}"
 
 
-def store(
-    lake: Lake, answer: Mapping[str, Any], now: datetime, trigger: str = "asked"
-) -> None:
+def store(lake: Lake, answer: Mapping[str, Any], now: datetime, trigger: str = "asked") -> None:
     """Add the diagnosis to `diagnoses`, and its incident to `incidents` if it is new."""
     moment = pl.Series([now]).cast(pl.Datetime("us", "UTC"))
     row = {

@@ -208,4 +208,3 @@ def _steady() -> pl.Expr:
         for step in (1, 2, -1, -2)
     ]
     return pl.sum_horizontal([one.fill_null(value=False).cast(pl.Int32) for one in near]) >= 2
-
