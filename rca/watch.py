@@ -171,9 +171,10 @@ def _judged(rows: pl.DataFrame) -> pl.DataFrame:
         pl.len().alias("seen"),
     )
     joined = rows.join(usual, on=KEY).filter(pl.col("seen") >= 8)
-    beyond = joined.filter(
-        pl.col("value") > pl.col("usual") + pl.max_horizontal(pl.col("iqr") * 4, "room")
-    )
+    spread = pl.col("iqr") * 4
+    linear = pl.col("signal") != "latency"  # of a logarithm: four times the spread of the value
+    spread = pl.when(linear).then(spread).otherwise(spread.log1p())
+    beyond = joined.filter(pl.col("value") > pl.col("usual") + pl.max_horizontal(spread, "room"))
     beyond = _unseasonal(beyond, rows)
     size = (pl.col("value") - pl.col("usual")) / pl.col("room")
     return beyond.select("service", "minute", *KEY[2:], why="signal", size=size.clip(0, 20))
