@@ -194,7 +194,8 @@ def fitted(table: str, rows: pl.DataFrame) -> pl.DataFrame:
 
 def summaries(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """`red` and `edges` of the spans."""
-    return derived.red(rows), derived.edges(rows)
+    made = derive.of(rows)
+    return made["red"], made["edges"]
 
 
 def utc(at: float) -> datetime:
