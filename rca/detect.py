@@ -34,12 +34,14 @@ def detect(lake: Lake, since: datetime | None = None) -> pl.DataFrame:
     versions = lake.versions(*WATCHED)
     days = _days(lake, versions) if since is None else _since(lake, since.date())
     if days:
+        near = neighbours(lake)
         minutes = watch.bad(lake, sorted(days), _history(lake, days))
         if since:
             minutes = minutes.filter(pl.col("minute") >= since)
-        found = [_incident(group) for group in _groups(minutes, neighbours(lake))]
+        found = [_incident(group) for group in _groups(minutes, near)]
         newest = watch.newest(lake, max(days))
-        keep.add_incidents(lake, _named([_row(one, newest) for one in found]))
+        rows = _named([_row(one, newest) for one in found])
+        keep.add_incidents(lake, keep.known_as(lake, rows, near))
     if since is None:
         marks = {f"detect/{name}": version for name, version in versions.items()}
         lake.append("incidents", empty(TABLES["incidents"]), marks)

@@ -88,6 +88,37 @@ def add_incidents(lake: Lake, rows: Sequence[Mapping[str, Any]]) -> None:
     lake.update("incidents", merge)
 
 
+def known_as(
+    lake: Lake, rows: Sequence[Mapping[str, Any]], near: Mapping[str, set[str]]
+) -> list[Mapping[str, Any]]:
+    """The rows under the id of the incident on record that they go on with, where there is one:
+    at the same time, of one of its services, of one that calls or is called by one (`near`), or
+    of none in particular. Data that came late may move an onset; it opens nothing anew."""
+    held = lake.read("incidents").to_dicts()
+    out = []
+    for row in rows:
+        known = [one["incident_id"] for one in held if _same(one, row, near)]
+        out.append({**row, "incident_id": [*known, row["incident_id"]][0]})
+    return out
+
+
+def _same(held: Mapping[str, Any], row: Mapping[str, Any], near: Mapping[str, set[str]]) -> bool:
+    first, last = (one["closed_at"] or one["onset"] + LASTS for one in (held, row))
+    mine = _services(held)
+    around = mine.union(*(near.get(one, set()) for one in mine))
+    together = held["onset"] <= last and row["onset"] <= first
+    return together and (held["service"] is None or bool(around & _services(row)))
+
+
+def _services(row: Mapping[str, Any]) -> set[str]:
+    labels = row["labels"] or []
+    pairs = (
+        labels.items() if isinstance(labels, Mapping) else ((x["key"], x["value"]) for x in labels)
+    )
+    listed = dict(pairs).get("services", "").split(", ")
+    return {one for one in (*listed, row["service"]) if one}
+
+
 def similar(
     lake: Lake, fault: str, listed: Sequence[Mapping[str, Any]], incident: str
 ) -> list[dict[str, Any]]:

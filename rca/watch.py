@@ -20,6 +20,8 @@ SLOWER = 0.405  # of the natural logarithm: 1.5 times the usual p95
 CALLS = 5.0  # in a minute, or it tells nothing
 LINES = 6.0  # of a loud template, or events of the error tracker, a minute more than usual
 SEASON = timedelta(minutes=15)  # as near to the same time of another day
+DAYS = 2  # others that have to be recorded to tell what is usual at a time
+STEADY = 3  # minutes of another day that were as bad
 WATCHED = ("memory", "disk", "capacity")  # a peak of CPU that nobody feels is no incident
 KEY = ["signal", "service", "subject"]
 
@@ -156,11 +158,14 @@ def _metrics(lake: Lake, days: Sequence[date], entered: pl.DataFrame) -> pl.Data
         .collect()
     )
     middle = pl.col("value").median().over("service", "subject").abs()
-    room = pl.when(pl.col("fault") == "memory").then(0.4 * middle)
-    room = room.when(pl.col("fault") == "capacity").then(2 * middle + 3)
-    return means.select(
-        *_named("metrics", pl.col("subject")), "minute", value="value", room=room.otherwise(middle)
+    room = (
+        pl.when(pl.col("fault") == "memory")
+        .then(0.4 * middle)
+        .when(pl.col("fault") == "capacity")
+        .then(2 * middle + 3)
+        .otherwise(middle)
     )
+    return means.select(*_named("metrics", pl.col("subject")), "minute", value="value", room=room)
 
 
 def _judged(rows: pl.DataFrame) -> pl.DataFrame:
@@ -181,7 +186,8 @@ def _judged(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _unseasonal(beyond: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """Without the minutes that are like the same time of other days."""
+    """Without the minutes that are like the same time of most other days, one alone does not
+    count: what went wrong yesterday too is no season."""
     day = pl.col("minute").dt.date()
     if not beyond.height or rows.select(day.n_unique()).item() < 2:
         return beyond
@@ -193,11 +199,12 @@ def _unseasonal(beyond: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
         pl.col("day") != pl.col("other"),
         (pl.col("clock") - pl.col("clock_other")).abs() <= SEASON,
     )
-    season = near.group_by(*KEY, "minute").agg(
-        pl.col("then").quantile(0.75).alias("then"), pl.len().alias("times")
+    daily = near.group_by(*KEY, "minute", "other").agg(pl.col("then").top_k(STEADY).min())
+    season = daily.group_by(*KEY, "minute").agg(
+        pl.col("then").quantile(0.5, interpolation="lower"), pl.len().alias("days")
     )
     joined = asked.join(season, on=[*KEY, "minute"], how="left")
-    known = pl.col("times").fill_null(0) >= 5
+    known = pl.col("days").fill_null(0) >= DAYS
     return joined.filter(~known | (pl.col("value") > pl.col("then") + pl.col("room")))
 
 
