@@ -79,13 +79,14 @@ def shifted(lake: Lake, at: datetime) -> list[str]:
 
 def judged(lake: Lake, question: Question, told: Row) -> Row:
     """One diagnosis beside its right answer, as a row of figures."""
+    opened = detect(lake)  # before a diagnosis adds the incident it was asked for
     began = time.perf_counter()
     try:
         found = diagnose(lake, question)
     except UserError as error:  # nothing recorded: an answer too, and a wrong one
         return {**told, "order": [], "kinds": [], "error": str(error)}
+    seconds = time.perf_counter() - began
     metrics = shifted(lake, question.at)
-    opened = detect(lake)
     return {
         **told,
         "order": [one["service"] for one in found["suspects"]],
@@ -96,7 +97,7 @@ def judged(lake: Lake, question: Question, told: Row) -> Row:
         "signals": found["signals"],
         "onset": found["onset"],
         "change": (found["root_cause_change"] or {}).get("ref"),
-        "seconds": time.perf_counter() - began,
+        "seconds": seconds,
         "took": found["duration_ms"],
         "metrics": metrics[:5],
         "opened": [str(moment) for moment in opened["onset"].to_list()],

@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 
 from lake import TABLES, Lake
-from quality import derived
+from quality.slices import derive
 
 START = datetime(2026, 3, 4, 13, 0, tzinfo=UTC)
 ONSET = START + timedelta(minutes=45)
@@ -326,8 +326,8 @@ def made(lake: Lake, spans: int, lines: int, series: int) -> None:
         whole = fit("spans", frame)
         lake.append("spans", whole, ordered=True)
         timed = whole.with_columns(minute=pl.col("start").dt.truncate("1m"))
-        lake.append("red", derived.red(timed.filter(pl.col("date") == START.date())))
-        lake.append("edges", derived.edges(timed.filter(pl.col("date") == START.date())))
+        for name, rows in derive.of(timed.filter(pl.col("date") == START.date())).items():
+            lake.append(name, rows)
         lake.append("logs", fit("logs", logs_of(dice, frame, lines * STEP // 60)), ordered=True)
     texts = [("t-wait", "connection pool exhausted, waited <*> ms")]
     texts += [

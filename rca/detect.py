@@ -1,118 +1,125 @@
-"""`detect`: incidents found in `red`, by services at which requests enter.
+"""`detect`: incidents found in what the lake holds, opened, grouped and closed.
 
-A minute is bad when a service's requests fail, or take longer, far beyond what is usual for it;
-three bad minutes of four open an incident, ten good ones close it. Incidents of services that
-overlap in time are one.
+What is watched, minute by minute (rca/watch.py): how requests fare at the services where they
+enter, what the error tracker counts, WARN and ERROR templates, memory, disks, pools and restarts.
+A minute is bad when it is far beyond what is usual for its series and, where other days are
+recorded, for that time of the day. Three bad minutes of four open an incident, ten good ones
+close it. What is bad at the same time in services that call each other is one incident.
+
+Only days that changed since the last run are looked at: the versions of the tables that were seen
+are kept as app transactions of `incidents`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import polars as pl
 
-from lake import Lake
-from rca import keep
+from lake import TABLES, Lake, empty
+from rca import keep, watch
 
 MINUTE = timedelta(minutes=1)
 QUIET = timedelta(minutes=10)
-FAILING = 0.05  # more of the requests than usual
-SLOWER = 1.5  # times the usual p95
-CALLS = 5.0  # in a minute, or it tells nothing
+HISTORY = (1, 2, 7, 14)  # days before a day that it is compared with
+WATCHED = ("red", "errors", "logs", "samples")
 
 
 def detect(lake: Lake, since: datetime | None = None) -> pl.DataFrame:
-    """The incidents of the time since then, added to `incidents`; the ones found, oldest first."""
-    rows = lake.scan("red")
-    if since:
-        rows = rows.filter(pl.col("date") >= since.date(), pl.col("minute") >= since)
-    minutes = by_minute(rows.collect())
-    entries = entry_services(lake)
-    if entries:
-        minutes = minutes.filter(pl.col("service").is_in(entries))
-    found = [_incident(group) for group in _groups(bad_minutes(minutes))]
-    newest = minutes["minute"].max() if minutes.height else None
-    rows_out = [_row(one, newest) for one in found]
-    keep.add_incidents(lake, rows_out)
-    names = [row["incident_id"] for row in rows_out]
-    return (
-        lake.scan("incidents")
-        .filter(pl.col("incident_id").is_in(names))
-        .sort("opened_at")
-        .collect()
-    )
+    """The incidents of the time since then, the oldest first; new ones are added to `incidents`,
+    those that are over are closed. Without a time, all incidents there are after what is new was
+    looked at."""
+    versions = lake.versions(*WATCHED)
+    days = _days(lake, versions) if since is None else _since(lake, since.date())
+    if days:
+        near = neighbours(lake)
+        minutes = watch.bad(lake, sorted(days), _history(lake, days))
+        if since:
+            minutes = minutes.filter(pl.col("minute") >= since)
+        found = [_incident(group) for group in _groups(minutes, near)]
+        newest = watch.newest(lake, max(days))
+        rows = _named([_row(one, newest) for one in found])
+        keep.add_incidents(lake, keep.known_as(lake, rows, near))
+    if since is None:
+        marks = {f"detect/{name}": version for name, version in versions.items()}
+        lake.append("incidents", empty(TABLES["incidents"]), marks)
+    known = lake.scan("incidents").sort("opened_at", "incident_id")
+    return (known.filter(pl.col("onset") >= since) if since else known).collect()
 
 
-def by_minute(red: pl.DataFrame) -> pl.DataFrame:
-    """(service, minute, calls, share, p95): how the requests a service answered went."""
-    answering = red.filter(pl.col("kind").fill_null("server").is_in(["server", "consumer"]))
-    return (
-        answering.group_by("service", "minute")
-        .agg(
-            pl.col("calls").sum(),
-            (pl.col("errors").sum() / pl.col("calls").sum()).alias("share"),
-            ((pl.col("duration_p95_ns") * pl.col("calls")).sum() / pl.col("calls").sum()).alias(
-                "p95"
-            ),
-        )
-        .filter(pl.col("calls") >= CALLS)
-        .sort("service", "minute")
-    )
+def _days(lake: Lake, versions: dict[str, int]) -> set[date]:
+    """Days that changed in a watched table since the version that was seen last."""
+    held = lake.transactions("incidents", [f"detect/{name}" for name in WATCHED])
+    out: set[date] = set()
+    for name in WATCHED:
+        seen = held[f"detect/{name}"]
+        if seen == versions[name]:
+            continue
+        before = _files(lake, name, seen) if seen >= 0 else set()
+        out |= {_day(file) for file in _files(lake, name, versions[name]) ^ before}
+    return out
 
 
-def entry_services(lake: Lake) -> list[str]:
-    """Services that nobody in the lake calls, and those they call: where users feel it."""
-    edges = lake.scan("edges").select("caller", "callee").unique().collect()
-    if not edges.height:
-        return []
-    tops = set(edges["caller"]) - set(edges["callee"])
-    return sorted(tops | {b for a, b in edges.rows() if a in tops})
+def _files(lake: Lake, name: str, version: int) -> set[str]:
+    return set(lake.open(name, version).file_uris())
 
 
-def bad_minutes(minutes: pl.DataFrame) -> pl.DataFrame:
-    """The minutes that are far from their service's median of all, with `why`."""
-    usual = minutes.group_by("service").agg(
-        pl.col("share").median().alias("usual_share"),
-        pl.col("p95").median().alias("usual_p95"),
-        (pl.col("p95").quantile(0.75) - pl.col("p95").quantile(0.25)).alias("iqr"),
-    )
-    joined = minutes.join(usual, on="service")
-    failing = pl.col("share") > pl.col("usual_share") + FAILING
-    slow = (pl.col("p95") > SLOWER * pl.col("usual_p95")) & (
-        pl.col("p95") > pl.col("usual_p95") + 4 * pl.col("iqr") + 5e6
-    )
-    why = pl.when(failing).then(pl.lit("errors")).when(slow).then(pl.lit("latency"))
-    size = (
-        pl.when(failing).then(pl.col("share") * 10).otherwise(pl.col("p95") / pl.col("usual_p95"))
-    )
-    bad = joined.with_columns(why=why, size=size).filter(pl.col("why").is_not_null())
-    return bad.filter(_steady()).sort("minute", "service")
+def _day(file: str) -> date:
+    return date.fromisoformat(file.split("date=")[1].split("/")[0])
 
 
-def _steady() -> pl.Expr:
-    """Bad minutes with two more bad ones of the same service in the four that surround them."""
-    at = pl.col("minute")
-    near = [
-        (at - at.shift(step).over("service")).abs() <= timedelta(minutes=3)
-        for step in (1, 2, -1, -2)
-    ]
-    return pl.sum_horizontal([one.fill_null(value=False).cast(pl.Int32) for one in near]) >= 2
+def _since(lake: Lake, first: date) -> set[date]:
+    return {day for name in WATCHED for day in lake.days(name) if day >= first}
 
 
-def _groups(bad: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Bad minutes of all services, cut where ten minutes were good."""
+def _history(lake: Lake, days: set[date]) -> list[date]:
+    """Days before those, as far as they are recorded, to compare with."""
+    have = {day for name in WATCHED for day in lake.days(name)}
+    wanted = {day - timedelta(days=back) for day in days for back in HISTORY}
+    return sorted((wanted & have) - days)
+
+
+def neighbours(lake: Lake) -> dict[str, set[str]]:
+    """Services that call each other, both ways."""
+    out: dict[str, set[str]] = {}
+    for one, other in lake.scan("edges").select("caller", "callee").unique().collect().rows():
+        out.setdefault(one, set()).add(other)
+        out.setdefault(other, set()).add(one)
+    return out
+
+
+def _groups(bad: pl.DataFrame, near: dict[str, set[str]]) -> Iterator[pl.DataFrame]:
+    """Bad minutes cut where ten were good, then by what hangs together in the graph."""
     if not bad.height:
         return
     gap = (pl.col("minute") - pl.col("minute").shift(1)) > QUIET
-    keyed = bad.with_columns(group=gap.fill_null(value=False).cum_sum())
-    yield from keyed.partition_by("group", maintain_order=True)
+    keyed = bad.sort("minute", "service").with_columns(group=gap.fill_null(value=False).cum_sum())
+    for stretch in keyed.partition_by("group", maintain_order=True):
+        for services in _together(stretch["service"].unique().sort().to_list(), near):
+            yield stretch.filter(pl.col("service").is_in(services))
+
+
+def _together(services: Sequence[str], near: dict[str, set[str]]) -> list[set[str]]:
+    """The services in sets that are linked by calls, directly or over one service between."""
+    left, out = set(services), []
+    while left:
+        found = {left.pop()}
+        front = set(found)
+        while front:
+            reached = {b for a in front for b in near.get(a, ())}
+            reached |= {b for a in reached for b in near.get(a, ())}
+            front = reached & left
+            left -= front
+            found |= front
+        out.append(found)
+    return sorted(out, key=min)
 
 
 def _incident(group: pl.DataFrame) -> dict[str, Any]:
     """One incident: the service that suffers most speaks for it."""
-    felt = group.group_by("service").agg(pl.col("size").sum(), pl.col("why").mode().first())
+    felt = group.group_by("service").agg(pl.col("size").sum(), pl.col("why").mode().sort().first())
     worst = felt.sort("size", "service", descending=[True, False]).row(0, named=True)
     return {
         "onset": group["minute"].min(),
@@ -125,7 +132,7 @@ def _incident(group: pl.DataFrame) -> dict[str, Any]:
 
 def _row(found: dict[str, Any], newest: Any) -> dict[str, Any]:
     opened = found["onset"] + 2 * MINUTE
-    over = newest - found["last"] > QUIET
+    over = newest is not None and newest - found["last"] > QUIET
     return {
         "incident_id": keep.name_of(found["onset"]),
         "opened_at": opened,
@@ -137,3 +144,15 @@ def _row(found: dict[str, Any], newest: Any) -> dict[str, Any]:
         "status": "closed" if over else "open",
         "labels": [{"key": "services", "value": ", ".join(found["services"])}],
     }
+
+
+def _named(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Incidents of the same minute told apart by a letter."""
+    seen: dict[str, int] = {}
+    out = []
+    for row in rows:
+        place = seen.get(row["incident_id"], 0)
+        seen[row["incident_id"]] = place + 1
+        name = row["incident_id"] + (f"-{chr(ord('a') + place)}" if place else "")
+        out.append({**row, "incident_id": name})
+    return out

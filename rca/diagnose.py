@@ -39,7 +39,7 @@ def diagnose(lake: Lake, question: Question, now: datetime | None = None) -> Row
         answer = _answer(lake, ledger, question, seen, found, ranked, onset)
     answer["duration_ms"] = round((time.perf_counter() - began) * 1000)
     check(answer)
-    keep.store(lake, answer, now or datetime.now(UTC))
+    keep.store(lake, answer, now or datetime.now(UTC), question.trigger)
     return answer
 
 

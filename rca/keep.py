@@ -28,7 +28,7 @@ def name_of(at: datetime) -> str:
     return f"INC-{at:%Y%m%d-%H%M}"
 
 
-def store(lake: Lake, answer: Mapping[str, Any], now: datetime) -> None:
+def store(lake: Lake, answer: Mapping[str, Any], now: datetime, trigger: str = "asked") -> None:
     """Add the diagnosis to `diagnoses`, and its incident to `incidents` if it is new."""
     moment = pl.Series([now]).cast(pl.Datetime("us", "UTC"))
     row = {
@@ -47,17 +47,17 @@ def store(lake: Lake, answer: Mapping[str, Any], now: datetime) -> None:
     }
     frame = pl.DataFrame([row]).with_columns(recorded_at=moment)
     lake.append("diagnoses", frame.select(TABLES["diagnoses"].schema.names))
-    _add_incident(lake, answer)
+    _add_incident(lake, answer, trigger)
 
 
-def _add_incident(lake: Lake, answer: Mapping[str, Any]) -> None:
+def _add_incident(lake: Lake, answer: Mapping[str, Any], trigger: str) -> None:
     first = answer["suspects"][0]["service"] if answer["suspects"] else None
     row = {
         "incident_id": answer["incident_id"],
         "opened_at": datetime.fromisoformat(answer["at"]),
         "onset": datetime.fromisoformat(answer["onset"]),
         "closed_at": None,
-        "trigger": "asked",
+        "trigger": trigger,
         "service": first,
         "severity": "unknown",
         "status": "open",
@@ -67,7 +67,8 @@ def _add_incident(lake: Lake, answer: Mapping[str, Any]) -> None:
 
 
 def add_incidents(lake: Lake, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add incidents that are not known by their id."""
+    """Add incidents that are not known by their id; of known ones that are open still, say when
+    they closed."""
     schema = empty(TABLES["incidents"]).schema
     plain = {**schema, "labels": pl.List(pl.Struct({"key": pl.String, "value": pl.String}))}
     fresh = pl.DataFrame(rows, schema=plain).with_columns(
@@ -75,9 +76,47 @@ def add_incidents(lake: Lake, rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
     def merge(known: pl.DataFrame) -> pl.DataFrame:
-        return pl.concat([known, fresh.join(known, on="incident_id", how="anti")])
+        over = fresh.filter(pl.col("status") == "closed").select("incident_id", over="closed_at")
+        kept = known.join(over, on="incident_id", how="left", maintain_order="left")
+        closes = pl.col("closed_at").is_null() & pl.col("over").is_not_null()
+        kept = kept.with_columns(
+            closed_at=pl.coalesce("closed_at", "over"),
+            status=pl.when(closes).then(pl.lit("closed")).otherwise("status"),
+        ).drop("over")
+        return pl.concat([kept, fresh.join(known, on="incident_id", how="anti")])
 
     lake.update("incidents", merge)
+
+
+def known_as(
+    lake: Lake, rows: Sequence[Mapping[str, Any]], near: Mapping[str, set[str]]
+) -> list[Mapping[str, Any]]:
+    """The rows under the id of the incident on record that they go on with, where there is one:
+    at the same time, of one of its services, of one that calls or is called by one (`near`), or
+    of none in particular. Data that came late may move an onset; it opens nothing anew."""
+    held = lake.read("incidents").to_dicts()
+    out = []
+    for row in rows:
+        known = [one["incident_id"] for one in held if _same(one, row, near)]
+        out.append({**row, "incident_id": [*known, row["incident_id"]][0]})
+    return out
+
+
+def _same(held: Mapping[str, Any], row: Mapping[str, Any], near: Mapping[str, set[str]]) -> bool:
+    first, last = (one["closed_at"] or one["onset"] + LASTS for one in (held, row))
+    mine = _services(held)
+    around = mine.union(*(near.get(one, set()) for one in mine))
+    together = held["onset"] <= last and row["onset"] <= first
+    return together and (held["service"] is None or bool(around & _services(row)))
+
+
+def _services(row: Mapping[str, Any]) -> set[str]:
+    labels = row["labels"] or []
+    pairs = (
+        labels.items() if isinstance(labels, Mapping) else ((x["key"], x["value"]) for x in labels)
+    )
+    listed = dict(pairs).get("services", "").split(", ")
+    return {one for one in (*listed, row["service"]) if one}
 
 
 def similar(

@@ -22,6 +22,7 @@ class Question:
     service    the service that was seen to fail, if known
     baselines  healthy stretches of time, before or after; none: found from the data
     onset      when it began, if that is known already
+    trigger    who asks: an alert by its name, or 'asked'
     """
 
     at: datetime
@@ -29,6 +30,7 @@ class Question:
     baselines: tuple[Stretch, ...] = ()
     incident_id: str | None = None
     onset: datetime | None = None
+    trigger: str = "asked"
 
 
 def of_incident(lake: Lake, incident: str, baselines: tuple[Stretch, ...] = ()) -> Question:
@@ -69,7 +71,8 @@ def of_alert(file: str, baselines: tuple[Stretch, ...] = ()) -> Question:
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     labels = alert.get("labels") or {}
     service = alert.get("service") or labels.get("service") or labels.get("job")
-    return Question(at, service, baselines)
+    name = labels.get("alertname") or alert.get("alertname") or alert.get("metric")
+    return Question(at, service, baselines, trigger=f"alert {name}" if name else "alert")
 
 
 def _first(payload: Mapping[str, Any]) -> Mapping[str, Any]:

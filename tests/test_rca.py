@@ -194,6 +194,48 @@ def test_a_healthy_time_blames_nobody_surely(lake: Lake) -> None:
     assert found["root_cause_change"] is None
 
 
+def test_an_alert_opens_an_incident_where_none_is_known(lake: Lake, tmp_path: Path) -> None:
+    bare = only(lake, tmp_path, "spans", "red", "edges", "logs", "templates")
+    file = tmp_path / "alert.json"
+    alert = {"status": "firing", "startsAt": "2025-03-12T09:23:00Z"}
+    labels = {"alertname": "SlowCheckout", "service": "checkout"}
+    file.write_text(json.dumps({"alerts": [alert], "commonLabels": labels}))
+    found = diagnose(bare, of_alert(str(file)))
+    assert found["suspects"][0]["service"] == "cart"
+    opened = bare.read("incidents").row(0, named=True)
+    assert (opened["incident_id"], opened["status"]) == (found["incident_id"], "open")
+    assert opened["trigger"] == "alert SlowCheckout"
+    assert detect(bare).filter(pl.col("onset").dt.date() == AT.date()).height == 1
+
+
+def pruned(lake: Lake, folder: Path, name: str, keep: pl.Expr, *others: str) -> Lake:
+    """A lake with the spans that are kept, and other tables whole."""
+    made = only(lake, folder / name, *others)
+    made.append("spans", lake.scan("spans").filter(keep).collect())
+    return made
+
+
+def test_one_service_alone_is_looked_at(lake: Lake, tmp_path: Path) -> None:
+    keep = pl.col("service") == "cart"
+    found = diagnose(pruned(lake, tmp_path, "one", keep), Question(AT))
+    assert {one["service"] for one in found["suspects"]} <= {"cart"}
+    assert found["verdict"] != "confirmed"
+
+
+def test_without_healthy_time_nothing_is_sure(lake: Lake, tmp_path: Path) -> None:
+    keep = pl.col("start") >= datetime(2025, 3, 12, 9, 21, tzinfo=UTC)
+    found = diagnose(pruned(lake, tmp_path, "fresh", keep), Question(AT))
+    assert found["verdict"] == "inconclusive"
+    assert "no traces of healthy time to compare with" in found["missing"]
+
+
+def test_a_gap_in_the_clock_breaks_nothing(lake: Lake, tmp_path: Path) -> None:
+    at = pl.col("start")
+    gap = at.is_between(AT - timedelta(minutes=14), AT - timedelta(minutes=3))
+    found = diagnose(pruned(lake, tmp_path, "gap", ~gap), Question(AT))
+    assert found["suspects"][0]["service"] == "cart"
+
+
 def test_the_onset_is_where_the_share_rises() -> None:
     start = datetime(2025, 3, 11, tzinfo=UTC)
     flags = [place % 17 == 0 for place in range(60)] + [place % 5 != 0 for place in range(40)]

@@ -10,7 +10,8 @@ import polars as pl
 from bench.incidents.play import Block, Played
 from bench.incidents.system import Rng, System
 from lake import TABLES, empty
-from quality import derived, templates
+from quality import templates
+from quality.slices import derive
 
 PAIRS = pl.List(pl.Struct({"key": pl.String, "value": pl.String}))
 ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -194,7 +195,8 @@ def fitted(table: str, rows: pl.DataFrame) -> pl.DataFrame:
 
 def summaries(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """`red` and `edges` of the spans."""
-    return derived.red(rows), derived.edges(rows)
+    made = derive.of(rows)
+    return made["red"], made["edges"]
 
 
 def utc(at: float) -> datetime:
