@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rca.changes.diff import File, Line, only_renamed, tokens
+from rca.changes.same import turned
 
 LOOP = re.compile(
     r"^\s*(async\s+)?(for|foreach|while|until|loop)\b|\.(each\w*|forEach|map|flatMap|times|each_with_index)\b\s*(\(|do\b|\{)"
@@ -31,7 +32,7 @@ _MODEL = re.compile(
 GUARD = re.compile(
     r"(?i)\bis (not )?none\b|(?<!err )(?<!err)[!=]=+ ?(nil|null|undefined|none)\b|\b(nil|null|undefined) ?[!=]=|\?\.|&\.|\?\?|\.(nil|present|blank|empty)\?"
     r"|\bisset\(|\bempty\(|\bisnull\w*\(|\bnonnull\(|orelse\w*\(|ofnullable\(|getordefault\(|unwrap_or\w*\(|\bif (not |!)[\w.]+( *:|\) *[{\w]|$)|\bif \(![\w.]+\)"
-    r"|\.get\([^(),]+,[^()]+\)|\.fetch\([^(),]+,[^()]+\)|\b(has|contains)_?key\w*\(|key_exists\(|\bin\b [\w.]+:$|\bunless [\w.]+$|\bok\s*:?=|; ok\b|\.dig\(|\bif [\w.]+ else\b"
+    r"|\.get\([^(),]+,[^()]+\)|\.fetch\([^(),]+,[^()]+\)|\b(has|contains)_?key\w*\(|key_exists\(|^(?!\s*(?:async )?for\b).*\bin\b [\w.]+:$|\bunless [\w.]+$|\bok\s*:?=|; ok\b|\.dig\(|\bif [\w.]+ else\b"
 )
 HANDLED = re.compile(
     r"(?i)^\s*(\}\s*)?(except|catch|rescue)\b|\bif err ?!= ?nil\b|\.catch\(|\brecover\(\)|\bon_?error\b|@exceptionhandler"
@@ -183,11 +184,7 @@ def leaks(files: Sequence[File]) -> str | None:
         r"(?i)close|release|dispose|using|try \(|with .+:$|clear|unsub|remove", lost
     ):
         return lost
-    for one in files:
-        kept = [line.text.strip() for line in one.added if KEEPS.search(line.text)]
-        if kept and not one.is_config:
-            return kept[0][:80]
-    return None
+    return _gained(files, KEEPS)
 
 
 def throws(files: Sequence[File]) -> str | None:
@@ -204,7 +201,7 @@ def logic(files: Sequence[File]) -> str | None:
         if one.is_config or not one.removed or not one.added:
             continue
         old, new = tokens(one.removed), tokens(one.added)
-        if only_renamed(old, new) or _meaning(old) == _meaning(new):
+        if only_renamed(old, new) or _meaning(old) == _meaning(new) or turned(one):
             continue
         if _numbers(old) != _numbers(new) and _named_number(files, old, new):
             continue
