@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 
 from lake import TABLES, Lake
-from quality import derived
+from quality.slices import derive
 
 START = datetime(2026, 3, 4, 13, 0, tzinfo=UTC)
 ONSET = START + timedelta(minutes=45)
@@ -325,9 +325,8 @@ def made(lake: Lake, spans: int, lines: int, series: int) -> None:
         frame = spans_of(dice, routes, begin, STEP, spans * STEP // 60 // SPANS)
         whole = fit("spans", frame)
         lake.append("spans", whole, ordered=True)
-        timed = whole.with_columns(minute=pl.col("start").dt.truncate("1m"))
-        lake.append("red", derived.red(timed.filter(pl.col("date") == START.date())))
-        lake.append("edges", derived.edges(timed.filter(pl.col("date") == START.date())))
+        for table, rows in derive.of(whole.filter(pl.col("date") == START.date())).items():
+            lake.append(table, fit(table, rows))
         lake.append("logs", fit("logs", logs_of(dice, frame, lines * STEP // 60)), ordered=True)
     texts = [("t-wait", "connection pool exhausted, waited <*> ms")]
     texts += [
@@ -346,17 +345,19 @@ def made(lake: Lake, spans: int, lines: int, series: int) -> None:
 ONE = """
 import json, resource, sys
 from datetime import datetime
+from bench.memory import Peak
 from lake import Lake
 from rca import facts
 from rca.diagnose import diagnose
 from rca.question import Question
 if sys.argv[3] == "all":
     facts.MOST = facts.MOST_LINES = (10**12, 10**12)
-answer = diagnose(Lake(sys.argv[1]), Question(datetime.fromisoformat(sys.argv[2])))
+with Peak(0.01) as peak:
+    answer = diagnose(Lake(sys.argv[1]), Question(datetime.fromisoformat(sys.argv[2])))
 first = answer["suspects"][0]
 cause = answer["root_cause_change"] or {}
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps({"ms": answer["duration_ms"], "cpu_s": round(used.ru_utime + used.ru_stime, 2), "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+print(json.dumps({"ms": answer["duration_ms"], "cpu_s": round(used.ru_utime + used.ru_stime, 2), "mb": round(max(peak.megabytes, used.ru_maxrss / 1000)),
   "first": first["service"], "fault": first["fault"], "change": str(cause.get("ref"))[:8], "onset": answer["onset"],
   "verdict": answer["verdict"], "sampled": answer.get("sampled")}))
 """

@@ -131,11 +131,16 @@ def _bare(text: str, style: str, path: str, sign: str, quoted: dict[str, bool]) 
     """A line without comments, doc texts and the texts of log lines."""
     if path.endswith(".py"):
         text = _untyped(_undocumented(text, sign, quoted))
+    if path.endswith((".ts", ".tsx")):
+        text = _NULLABLE.sub("", text)
     if style:
         text = _COMMENT[style].sub("", text)
     return "" if LOGS.search(text) else text
 
 
+_NULLABLE = re.compile(  # a type in TypeScript that may be nothing
+    r"(?<=[\w)?])\s*:\s*[\w.]+(\[\])?(\s*\|\s*[\w.]+(\[\])?)*\s*\|\s*(null|undefined)\b(?=\s*([,)=;{]|$))"
+)
 _HINT = re.compile(
     r"(?<=[\w)]): ?[A-Za-z_\"'][\w\[\], |.\"']*?(?=\s*(=|, *[*\w]+ *[:,=)]|,?\s*\)|,$))|\s*->[^:]+(?=:)"
 )

@@ -10,6 +10,7 @@ from rca.changes.diff import File, Line, squeezed
 _IF = re.compile(
     r"^\s*\}?\s*(?P<jump>(?:return|continue|break|next)\b.*?)?\b(?P<word>if|unless)\b\s*(?P<condition>.+)$"
 )
+_FRAME = frozenset(["if", "else", "return", "?", ":", "(", ")", "{", "}", ";"])
 _JUMP = re.compile(r"^\s*(return|continue|break|next|raise|throw)\b")
 _NOT = {"==": "!=", "!=": "==", "===": "!==", "!==": "===", "is": "isnot", "isnot": "is"}
 
@@ -25,11 +26,20 @@ def turned(one: File) -> bool:
     others = [
         line for line in (*one.removed, *one.added) if not _condition(line) and not _closes(line)
     ]
+    if was == now and leaves == returns and not others:
+        return True
     if _opposite(was) != now or any(not _bare_jump(line) for line in others):
         return False
     before, after = (_jumps(one, sign) for sign in "-+")
     swapped = len(before) == 2 and before == after[::-1]
     return swapped or leaves != (returns or any(map(_bare_jump, others)))
+
+
+def folded(old: Sequence[str], new: Sequence[str]) -> bool:
+    """Whether an `if` with two outcomes only became `a ? x : y`, or the other way round."""
+    if not any({"?"} <= set(a) and "if" in b and "?" not in b for a, b in ((old, new), (new, old))):
+        return False
+    return [x for x in old if x not in _FRAME] == [x for x in new if x not in _FRAME]
 
 
 def _condition(line: Line) -> tuple[str, bool] | None:

@@ -21,7 +21,7 @@ KINDS = (  # the first that fits the key, with the keys it lies under before it
 )  # fmt: skip
 NETWORK = r"port$|podselector|matchlabels|nodeselector|topologykey|hostnetwork|dnspolicy|egress|mtu|tls\.mode|loadbalancer|cidr"
 FLAG = r"enable|disable|feature|flag|(^|[._-])use[_A-Z]|(^|\.)use[a-z]*$|experiment|toggle|rollout|percentage|beta|shadow|canary"
-INERT = r"label|annotation|owner|team|description|title|comment|author|appversion|(^|\.)version$|checksum|integrity|resolved|(^|\.)(name|image|tag|repository)$|(^|\.)(app|tier|role)$"
+INERT = r"label|annotation|owner|team|description|title|comment|author|appversion|(^|\.)version$|checksum|integrity|resolved|(^|\.)(name|image|(new)?tag|repository)$|(^|\.)(app|tier|role)$"
 _SWITCHED = {"true", "false", "on", "off", "yes", "no", "enabled", "disabled"}
 
 _VALUE = r"(?:\"[^\"]*\"|'[^']*'|`[^`]*`|(?:[^,;()\[\]{}\"'#]|\([^()]*\)|\[[^\[\]]*\])+)"
@@ -29,7 +29,7 @@ _PAIR = re.compile(
     rf"(?P<key>[A-Za-z_$][\w.$/-]*)[\"']?\]?\s*(?:=>|:=|=(?![=>~])|:(?![:/=]))(?=\s*(?P<value>{_VALUE}))"
 )
 _CALL = re.compile(
-    r"(?P<key>@?[A-Za-z_]\w*)(?:\[[^\]]*\])?\((?=(?P<value>(?:[^()]|\([^()]*\))*)\))"
+    r"(?P<key>@?[A-Za-z_]\w*)(?:\[[^\]]*\])?\((?=(?P<value>(?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\))"
 )
 _WORDS = re.compile(
     r"^\s*(?P<key>[a-z][a-z_-]+)\s+(?P<value>[\w., /-]+);?$"
