@@ -143,6 +143,12 @@ def _frame(dice, route, at, service, parent, lasts, begins, failed) -> pl.DataFr
         cluster=pl.lit("eu-1"),
         status=pl.when("failed").then(pl.lit("error")).otherwise(pl.lit("ok")),
         weight=pl.lit(1.0),
+    )
+    frame = frame.with_columns(
+        date=pl.col("start").dt.date(), minute=pl.col("start").dt.truncate("1m")
+    )
+    frame = frame.sort("minute", "service", "operation", "start")
+    return frame.with_columns(
         attributes=_tags(
             http__method=pl.lit("GET"),
             tenant=pl.col("tenant"),
@@ -153,10 +159,6 @@ def _frame(dice, route, at, service, parent, lasts, begins, failed) -> pl.DataFr
             **{"k8s.pod.name": pod, "k8s.node.name": node, "service.version": pl.lit("1.4.2")}
         ),
     )
-    frame = frame.with_columns(
-        date=pl.col("start").dt.date(), minute=pl.col("start").dt.truncate("1m")
-    )
-    return frame.sort("minute", "service", "operation", "start")
 
 
 def fit(name: str, frame: pl.DataFrame) -> pl.DataFrame:
