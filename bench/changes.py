@@ -3,9 +3,10 @@
     python -m bench.changes [--misses] [--part development]
 
 bench/diffs/ holds small diffs over ten languages with what each does, by one hand: `development` and
-`kept` were written before the analysers, `fresh` after they were done with `kept`. What each gave
-when it was first looked at stands in docs/changes.md; what it showed was then put right, so that
-this run shows how they read now. Beside them the patterns over single lines that they replaced.
+`kept` were written before the analysers, `fresh`, `last` and `unseen` each after they were done with
+the one before. What each gave when it was first looked at stands in docs/changes.md; what it showed
+was then put right, so that this run shows how they read now. Beside them the patterns over single
+lines that they replaced.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import NamedTuple
 from rca import changes
 from rca.changes.analysers import ANALYSERS, acts
 
+PARTS = ("development", "kept", "fresh", "last", "unseen")
 FOLDER = Path(__file__).parent / "diffs"
 ONSET = datetime(2026, 3, 4, 14, 5, tzinfo=UTC)
 
@@ -37,7 +39,7 @@ class Sample(NamedTuple):
 
 
 def samples(part: str) -> Iterator[Sample]:
-    """The labelled diffs of 'development', 'kept' or 'fresh'."""
+    """The labelled diffs of one of PARTS."""
     text = (FOLDER / f"{part}.txt").read_text(encoding="utf-8")
     for block in re.split(r"^#### ", text, flags=re.MULTILINE)[1:]:
         head, body = block.split("\n", 1)
@@ -238,9 +240,9 @@ def main() -> None:
     parser.add_argument(
         "--misses", action="store_true", help="show each diff read otherwise than labelled"
     )
-    parser.add_argument("--part", default="", help="development, kept or fresh; all when not given")
+    parser.add_argument("--part", choices=PARTS, help="one of them; all when not given")
     given = parser.parse_args()
-    for part in [given.part] if given.part else ["development", "kept", "fresh"]:
+    for part in [given.part] if given.part else PARTS:
         every = list(samples(part))
         print(
             f"{part}: {len(every)} diffs, {sum(not s.labels for s in every)} harmless   (precision, recall)"

@@ -143,6 +143,12 @@ def _frame(dice, route, at, service, parent, lasts, begins, failed) -> pl.DataFr
         cluster=pl.lit("eu-1"),
         status=pl.when("failed").then(pl.lit("error")).otherwise(pl.lit("ok")),
         weight=pl.lit(1.0),
+    )
+    frame = frame.with_columns(
+        date=pl.col("start").dt.date(), minute=pl.col("start").dt.truncate("1m")
+    )
+    frame = frame.sort("minute", "service", "operation", "start")
+    return frame.with_columns(
         attributes=_tags(
             http__method=pl.lit("GET"),
             tenant=pl.col("tenant"),
@@ -153,10 +159,6 @@ def _frame(dice, route, at, service, parent, lasts, begins, failed) -> pl.DataFr
             **{"k8s.pod.name": pod, "k8s.node.name": node, "service.version": pl.lit("1.4.2")}
         ),
     )
-    frame = frame.with_columns(
-        date=pl.col("start").dt.date(), minute=pl.col("start").dt.truncate("1m")
-    )
-    return frame.sort("minute", "service", "operation", "start")
 
 
 def fit(name: str, frame: pl.DataFrame) -> pl.DataFrame:
@@ -325,9 +327,8 @@ def made(lake: Lake, spans: int, lines: int, series: int) -> None:
         frame = spans_of(dice, routes, begin, STEP, spans * STEP // 60 // SPANS)
         whole = fit("spans", frame)
         lake.append("spans", whole, ordered=True)
-        timed = whole.with_columns(minute=pl.col("start").dt.truncate("1m"))
-        for name, rows in derive.of(timed.filter(pl.col("date") == START.date())).items():
-            lake.append(name, rows)
+        for table, rows in derive.of(whole.filter(pl.col("date") == START.date())).items():
+            lake.append(table, fit(table, rows))
         lake.append("logs", fit("logs", logs_of(dice, frame, lines * STEP // 60)), ordered=True)
     texts = [("t-wait", "connection pool exhausted, waited <*> ms")]
     texts += [
@@ -346,17 +347,19 @@ def made(lake: Lake, spans: int, lines: int, series: int) -> None:
 ONE = """
 import json, resource, sys
 from datetime import datetime
+from bench.memory import Peak
 from lake import Lake
 from rca import facts
 from rca.diagnose import diagnose
 from rca.question import Question
 if sys.argv[3] == "all":
     facts.MOST = facts.MOST_LINES = (10**12, 10**12)
-answer = diagnose(Lake(sys.argv[1]), Question(datetime.fromisoformat(sys.argv[2])))
+with Peak(0.01) as peak:
+    answer = diagnose(Lake(sys.argv[1]), Question(datetime.fromisoformat(sys.argv[2])))
 first = answer["suspects"][0]
 cause = answer["root_cause_change"] or {}
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps({"ms": answer["duration_ms"], "cpu_s": round(used.ru_utime + used.ru_stime, 2), "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+print(json.dumps({"ms": answer["duration_ms"], "cpu_s": round(used.ru_utime + used.ru_stime, 2), "mb": round(max(peak.megabytes, used.ru_maxrss / 1000)),
   "first": first["service"], "fault": first["fault"], "change": str(cause.get("ref"))[:8], "onset": answer["onset"],
   "verdict": answer["verdict"], "sampled": answer.get("sampled")}))
 """

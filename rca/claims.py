@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from rca.evidence import Ledger, between, quoted
@@ -11,17 +12,30 @@ from rca.question import Stretch
 Row = Mapping[str, Any]
 
 
-class Stretches:
-    """The SQL of the incident's window and of its healthy time."""
+NEAR = timedelta(minutes=5)
 
-    def __init__(self, window: Stretch, healthy: Sequence[Stretch]) -> None:
+
+class Stretches:
+    """The SQL of the incident's window and of its healthy time; of a `busy` site calls are held
+    against the last minutes of healthy time only, for to find each one's caller is dear."""
+
+    def __init__(self, window: Stretch, healthy: Sequence[Stretch], *, busy: bool = False) -> None:
         self.window, self.healthy = window, healthy
+        near = [(max(start, end - NEAR), end) for start, end in healthy[:1]]
+        self._of_calls = near if busy else healthy
 
     def both(self, column: str) -> str:
-        return "(" + " or ".join(between(column, one) for one in [self.window, *self.healthy]) + ")"
+        return _any(column, [self.window, *self.healthy])
+
+    def calls(self, column: str) -> str:
+        return _any(column, [self.window, *self._of_calls])
 
     def label(self, column: str) -> str:
         return f"case when {between(column, self.window)} then 'incident' else 'before' end"
+
+
+def _any(column: str, stretches: Sequence[Stretch]) -> str:
+    return "(" + " or ".join(between(column, one) for one in stretches) + ")"
 
 
 def finding(ledger: Ledger, when: Stretches, row: Row) -> str:
@@ -38,7 +52,7 @@ def _network(ledger: Ledger, when: Stretches, row: Row) -> str:
   median(p.duration_ns - c.duration_ns) / 1e6 as gap_ms
 from spans c join spans p on p.trace_id = c.trace_id and p.span_id = c.parent_span_id
 where c.service = {quoted(row["service"])} and p.service = {quoted(row["subject"])}
-  and {when.both("c.start")} and {when.both("p.start")}
+  and {when.calls("c.start")} and {when.calls("p.start")}
 group by 1 order by 1"""
     return ledger.add("trace", claim, query, ["spans"])
 
@@ -52,7 +66,7 @@ def _loss(ledger: Ledger, when: Stretches, row: Row) -> str:
   quantile_cont(p.duration_ns - coalesce(c.duration_ns, 0), 0.95) / 1e6 as gap_p95_ms
 from spans p join spans c on p.trace_id = c.trace_id and p.span_id = c.parent_span_id
 where c.service = {quoted(row["service"])} and p.service <> c.service
-  and {when.both("c.start")} and {when.both("p.start")}
+  and {when.calls("c.start")} and {when.calls("p.start")}
 group by 1, 2 order by 1, 2"""
     return ledger.add("trace", claim, query, ["spans"])
 
@@ -181,7 +195,7 @@ group by 1 order by 1"""
   quantile_cont(c.duration_ns, 0.95) / 1e6 as p95_ms, avg((c.status = 'error')::int) as failing
 from spans c join spans p on p.trace_id = c.trace_id and p.span_id = c.parent_span_id
 where p.service = {quoted(caller)} and c.service = {quoted(callee)}
-  and {when.both("c.start")} and {when.both("p.start")}
+  and {when.calls("c.start")} and {when.calls("p.start")}
 group by 1 order by 1"""
     return ledger.add("edge", claim, query, ["spans"])
 

@@ -98,7 +98,7 @@ def _answer(
     ranked: pl.DataFrame,
     onset: datetime,
 ) -> Row:
-    when = claims.Stretches(seen.window, seen.baselines)
+    when = claims.Stretches(seen.window, seen.baselines, busy=seen.thinned)
     listed = _suspects(ledger, when, seen, found, ranked)
     trait = _trait(lake, ledger, when, seen, listed)
     asked = _asked(lake, seen, listed, trait)

@@ -54,6 +54,11 @@ class Facts:
     share: float = 1.0
     sampled: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def thinned(self) -> bool:
+        """Whether a part of the traces is left out."""
+        return any(one["table"] == "spans" for one in self.sampled)
+
 
 class Source:
     """The telemetry of the recent time and of healthy time, read once for several looks at it."""

@@ -22,7 +22,6 @@ from rca.related import related
 from rca.suspects import SCHEMA
 
 ONSET = datetime(2026, 3, 4, 14, 5, tzinfo=UTC)
-PARTS = ("development", "kept", "fresh")
 
 
 def diff(path: str, *rows: str, at: int = 10, where: str = "") -> str:
@@ -66,7 +65,7 @@ QUIET = diff(
 )
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", bench.PARTS)
 def test_most_diffs_are_read_as_labelled_and_harmless_ones_say_nothing(part: str) -> None:
     every = list(bench.samples(part))
     seen = [bench.by_analyser(one.diff) for one in every]
@@ -77,7 +76,7 @@ def test_most_diffs_are_read_as_labelled_and_harmless_ones_say_nothing(part: str
     assert len(alarmed) <= 0.05 * len(every), alarmed
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", bench.PARTS)
 def test_a_late_rollout_is_named_and_the_deploy_before_the_onset_is_not(part: str) -> None:
     every = list(bench.samples(part))
     decoys = [one for one in every if not one.labels]
@@ -91,6 +90,51 @@ def test_a_late_rollout_is_named_and_the_deploy_before_the_onset_is_not(part: st
         blamed += explains and not first["ref"].startswith("c")
     assert named >= 0.95 * len(culprits)
     assert blamed <= 0.02 * len(culprits)
+
+
+@pytest.mark.parametrize(
+    ("path", "rows"),
+    [
+        ("a.ts", "-if (ok) {|-  return a;|-}|-return [];|+if (!ok) {|+  return [];|+}|+return a;"),
+        ("a.py", "-if x is not None:|-  return f(x)|-return|+if x is None:|+  return|+return f(x)"),
+        ("a.rb", "-if hours|-  pay hours|-end|+return unless hours|+pay hours"),
+        ("a.java", "-if (a == null) {|-  return 0;|-}|-return f(a);|+return a == null ? 0 : f(a);"),
+        ("a.py", "-def f(a, b=None):|+def f(a: int, b: Optional[str] = None) -> str:"),
+        ("a.py", "-    return '%s:%s' % (a, b)|+    return f'{a}:{b}'"),
+        ("k8s/basket/app.yaml", "-  image: hub.io/x/basket:1.2|+  image: hub.io/x/basket:1.3"),
+    ],
+)  # fmt: skip
+def test_the_same_in_other_words_does_nothing(path: str, rows: str) -> None:
+    assert bench.by_analyser(diff(path, *rows.split("|"))) == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "rows"),
+    [
+        ("a.go", "-if closed {|+if !closed {|   return ErrClosed| }| return nil"),
+        ("a.py", "-    if x is None:|+    if x is not None:|         return 0|     return f(x)"),
+        ("a.ts", "-if (a && b) {|+if (!a && b) {|   return [];| }| return list;"),
+        ("a.java", "-return a == null ? NO : f(a);|+return a != null ? NO : f(a);"),
+        ("a.py", "-    if age < 12:|+    if age <= 12:"),
+    ],
+)  # fmt: skip
+def test_a_condition_turned_without_its_branches_decides_another_way(path: str, rows: str) -> None:
+    assert bench.by_analyser(diff(path, *rows.split("|"))) == {"logic"}
+
+
+@pytest.mark.parametrize(
+    ("line", "looped"),
+    [
+        ("[User.objects.get(pk=b.user) for b in rows]", True),
+        ("list(db.query([b.id for b in rows]))", False),
+        ("[b.id for b in db.query(sql)]", False),
+    ],
+)
+def test_a_comprehension_asks_for_each_element_only_in_front_of_its_for(
+    line: str, looped: bool
+) -> None:
+    seen = bench.by_analyser(diff("a.py", "-    return []", f"+    return {line}"))
+    assert ("loop" in seen) is looped
 
 
 @given(

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rca.changes.diff import File, Line, only_renamed, tokens
+from rca.changes.same import folded, turned
 
 LOOP = re.compile(
     r"^\s*(async\s+)?(for|foreach|while|until|loop)\b|\.(each\w*|forEach|map|flatMap|times|each_with_index)\b\s*(\(|do\b|\{)"
@@ -31,7 +32,7 @@ _MODEL = re.compile(
 GUARD = re.compile(
     r"(?i)\bis (not )?none\b|(?<!err )(?<!err)[!=]=+ ?(nil|null|undefined|none)\b|\b(nil|null|undefined) ?[!=]=|\?\.|&\.|\?\?|\.(nil|present|blank|empty)\?"
     r"|\bisset\(|\bempty\(|\bisnull\w*\(|\bnonnull\(|orelse\w*\(|ofnullable\(|getordefault\(|unwrap_or\w*\(|\bif (not |!)[\w.]+( *:|\) *[{\w]|$)|\bif \(![\w.]+\)"
-    r"|\.get\([^(),]+,[^()]+\)|\.fetch\([^(),]+,[^()]+\)|\b(has|contains)_?key\w*\(|key_exists\(|\bin\b [\w.]+:$|\bunless [\w.]+$|\bok\s*:?=|; ok\b|\.dig\(|\bif [\w.]+ else\b"
+    r"|\.get\([^(),]+,[^()]+\)|\.fetch\([^(),]+,[^()]+\)|\b(has|contains)_?key\w*\(|key_exists\(|^(?!\s*(?:async )?for\b).*\bin\b [\w.]+:$|\bunless [\w.]+$|\bok\s*:?=|; ok\b|\.dig\(|\bif [\w.]+ else\b"
 )
 HANDLED = re.compile(
     r"(?i)^\s*(\}\s*)?(except|catch|rescue)\b|\bif err ?!= ?nil\b|\.catch\(|\brecover\(\)|\bon_?error\b|@exceptionhandler"
@@ -52,6 +53,7 @@ KEEPS = re.compile(
     r"|^\s+(public |private |internal )?static (readonly |final )*(\w+\.)*(Map|List|Set|Dictionary|Concurrent\w+|Hash\w+)<"
 )
 THROWS = re.compile(r"\b(raise|throw|panic!?\(|abort\(|die\(|exit\(|fail\b)")
+_QUOTES = ('"', "'", "`")
 _MEANING = frozenset(
     [
         "<",
@@ -125,12 +127,31 @@ def _looped(one: File, sign: str) -> list[str]:
             starts = bool(LOOP.search(line.text))
             while open_loops and line.depth <= open_loops[-1] and not _goes_on(line):
                 open_loops.pop()
-            asks = QUERY.search(line.text) or _MODEL.search(line.text)
-            if asks and (open_loops or (starts and asks.start() > LOOP.search(line.text).start())):  # type: ignore[union-attr]
+            asks = _asks(line.text)
+            if _each(line.text) or (
+                asks and (open_loops or (starts and asks.start() > LOOP.search(line.text).start()))  # type: ignore[union-attr]
+            ):
                 found.append(line.text.strip())
             if starts:
                 open_loops.append(line.depth)
     return found
+
+
+def _asks(text: str) -> re.Match[str] | None:
+    return QUERY.search(text) or _MODEL.search(text)
+
+
+def _each(text: str) -> bool:
+    """Whether a comprehension asks once for each of its elements."""
+    found = re.search(r"\bfor\b .+ in\b", text)
+    if not found:
+        return False
+    depth = 0
+    for place in range(found.start() - 1, -1, -1):
+        depth += (text[place] in ")]}") - (text[place] in "([{")
+        if depth < 0:
+            return bool(_asks(text[place + 1 : found.start()]))
+    return False
 
 
 def _goes_on(line: Line) -> bool:
@@ -183,11 +204,7 @@ def leaks(files: Sequence[File]) -> str | None:
         r"(?i)close|release|dispose|using|try \(|with .+:$|clear|unsub|remove", lost
     ):
         return lost
-    for one in files:
-        kept = [line.text.strip() for line in one.added if KEEPS.search(line.text)]
-        if kept and not one.is_config:
-            return kept[0][:80]
-    return None
+    return _gained(files, KEEPS)
 
 
 def throws(files: Sequence[File]) -> str | None:
@@ -206,6 +223,8 @@ def logic(files: Sequence[File]) -> str | None:
         old, new = tokens(one.removed), tokens(one.added)
         if only_renamed(old, new) or _meaning(old) == _meaning(new):
             continue
+        if turned(one) or folded(old, new):
+            continue
         if _numbers(old) != _numbers(new) and _named_number(files, old, new):
             continue
         line = next((x for x in one.added if _meaning(tokens([x]))), one.added[0])
@@ -214,7 +233,13 @@ def logic(files: Sequence[File]) -> str | None:
 
 
 def _meaning(found: Sequence[str]) -> Counter[str]:
-    kept = Counter(one.lower() for one in found if one.lower() in _MEANING or one[:1].isdigit())
+    beside = zip(found, ["", *found[:-1]], [*found[1:], ""], strict=True)
+    kept = Counter(
+        one.lower()
+        for one, before, after in beside
+        if (one.lower() in _MEANING or one[:1].isdigit())
+        and not (one in {"%", "+"} and (before + after).strip("rbfu")[:1] in _QUOTES)
+    )
     kept.pop("return", None)
     return kept
 

@@ -130,10 +130,27 @@ def _file(path: str, body: Sequence[str]) -> File:
 def _bare(text: str, style: str, path: str, sign: str, quoted: dict[str, bool]) -> str:
     """A line without comments, doc texts and the texts of log lines."""
     if path.endswith(".py"):
-        text = _undocumented(text, sign, quoted)
+        text = _untyped(_undocumented(text, sign, quoted))
+    if path.endswith((".ts", ".tsx")):
+        text = _NULLABLE.sub("", text)
     if style:
         text = _COMMENT[style].sub("", text)
     return "" if LOGS.search(text) else text
+
+
+_NULLABLE = re.compile(  # a type in TypeScript that may be nothing
+    r"(?<=[\w)?])\s*:\s*[\w.]+(\[\])?(\s*\|\s*[\w.]+(\[\])?)*\s*\|\s*(null|undefined)\b(?=\s*([,)=;{]|$))"
+)
+_HINT = re.compile(
+    r"(?<=[\w)]): ?[A-Za-z_\"'][\w\[\], |.\"']*?(?=\s*(=|, *[*\w]+ *[:,=)]|,?\s*\)|,$))|\s*->[^:]+(?=:)"
+)
+
+
+def _untyped(text: str) -> str:
+    """A Python signature without its types; other lines as they are."""
+    if not re.match(r"\s*(async )?def \w+\(", text):
+        return text
+    return re.sub(r"\s*=\s*", "=", _HINT.sub("", text))
 
 
 def _undocumented(text: str, sign: str, quoted: dict[str, bool]) -> str:
@@ -178,7 +195,9 @@ def squeezed(text: str) -> str:
     return re.sub(r"\s+", "", text).rstrip(",;")
 
 
-_GENERIC = re.compile(r"(?<=\w)<[A-Z][\w\[\], |.?<>]*>")  # Promise<Item[]> compares nothing
+_GENERIC = re.compile(
+    r"(?<=\w)<([A-Z][\w\[\], |.?<>]*)?>|(?<=\w)<[a-z][\w\[\], |.?<>]*>(?=\()"
+)  # Promise<Item[]> compares nothing
 _TOKEN = re.compile(
     r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`|[A-Za-z_$@][\w$]*|\d[\w.]*|[<>=!]=+|&&|\|\||\?\?|\?\.|&\.|=>|->|::|:=|\+\+|--|[-+*/%&|^]=|\S'
 )

@@ -51,8 +51,8 @@ def loud_lines(lake: Lake, seen: Facts, service: str) -> list[str]:
         pl.col("severity").is_in(LOUD),
         pl.col("template_id").is_in(new.implode()),
     )
-    texts = rows.select("template_id", "body").unique("template_id").head(LINES).collect()
-    return sorted(texts["body"].drop_nulls().to_list())
+    texts = rows.group_by("template_id").agg(pl.col("body").min()).sort("template_id")
+    return sorted(texts.head(LINES).collect()["body"].drop_nulls().to_list())
 
 
 def _errors(seen: Facts, service: str) -> pl.DataFrame:
@@ -71,7 +71,7 @@ def _messages(seen: Facts, service: str) -> list[str]:
 
 
 def _stacks(seen: Facts, service: str) -> list[Frame]:
-    rows = _errors(seen, service).unique(["group_id", "type"], keep="any", maintain_order=True)
+    rows = _errors(seen, service).unique(["group_id", "type"], keep="first", maintain_order=True)
     return [frame for stack in rows["stacktrace"].to_list() for frame in frames_of(stack)]
 
 

@@ -21,7 +21,7 @@ KINDS = (  # the first that fits the key, with the keys it lies under before it
 )  # fmt: skip
 NETWORK = r"port$|podselector|matchlabels|nodeselector|topologykey|hostnetwork|dnspolicy|egress|mtu|tls\.mode|loadbalancer|cidr"
 FLAG = r"enable|disable|feature|flag|(^|[._-])use[_A-Z]|(^|\.)use[a-z]*$|experiment|toggle|rollout|percentage|beta|shadow|canary"
-INERT = r"label|annotation|owner|team|description|title|comment|author|appversion|(^|\.)version$|checksum|integrity|resolved|(^|\.)name$|(^|\.)(app|tier|role)$"
+INERT = r"label|annotation|owner|team|description|title|comment|author|appversion|(^|\.)version$|checksum|integrity|resolved|(^|\.)(name|image|(new)?tag|repository)$|(^|\.)(app|tier|role)$"
 _SWITCHED = {"true", "false", "on", "off", "yes", "no", "enabled", "disabled"}
 
 _VALUE = r"(?:\"[^\"]*\"|'[^']*'|`[^`]*`|(?:[^,;()\[\]{}\"'#]|\([^()]*\)|\[[^\[\]]*\])+)"
@@ -29,7 +29,7 @@ _PAIR = re.compile(
     rf"(?P<key>[A-Za-z_$][\w.$/-]*)[\"']?\]?\s*(?:=>|:=|=(?![=>~])|:(?![:/=]))(?=\s*(?P<value>{_VALUE}))"
 )
 _CALL = re.compile(
-    r"(?P<key>@?[A-Za-z_]\w*)(?:\[[^\]]*\])?\((?=(?P<value>(?:[^()]|\([^()]*\))*)\))"
+    r"(?P<key>@?[A-Za-z_]\w*)(?:\[[^\]]*\])?\((?=(?P<value>(?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\))"
 )
 _WORDS = re.compile(
     r"^\s*(?P<key>[a-z][a-z_-]+)\s+(?P<value>[\w., /-]+);?$"
@@ -37,6 +37,9 @@ _WORDS = re.compile(
 _SPACED = re.compile(r"(?P<key>[A-Z][a-z]+(?: [A-Za-z]+){1,3})\s*=\s*(?P<value>[^;\"']+)")
 _ELEMENT = re.compile(r"<(?P<key>[\w.-]+)>(?P<value>[^<]+)</")
 _JVM = re.compile(r"-(?P<key>Xm[xs])(?P<value>\w+)")
+_IMAGE_TAG = re.compile(
+    r"[\w.-]+(/[\w.-]+)+:[\w.-]+"
+)  # names an image; its tag is no setting's value
 _LITERAL = re.compile(
     r"(?i)-?[\d_.]+ ?[a-z%/]*$|\"[^\"]*\"$|'[^']*'$|`[^`]*`$|true$|false$|none$|null$|nil$|on$|off$|yes$|no$"
     r"|[\w.-]*\.?(trace|verbose|debug|info|warn(ing)?|error)$"
@@ -114,6 +117,8 @@ def _of(line: Line, above: str, before: Line | None, plain: bool) -> Iterator[Se
         return
     for pattern in (_PAIR, _CALL, _SPACED, _ELEMENT, _JVM, *([_WORDS] if plain else [])):
         for found in pattern.finditer(line.text):
+            if _IMAGE_TAG.match(line.text, found.start("key")):
+                continue
             inside = _call_around(line.text[: found.start()])
             yield _setting(found["key"], f"{above}.{inside}".strip("."), found["value"], plain)
 

@@ -22,7 +22,8 @@ _PLATFORM = re.compile(
 _IMAGE = re.compile(
     r"(?i)^\s*-?\s*(image|repository)[\"']?\s*[:=]\s*[\"']?([^\s\"':@]+)(:([^\s\"']+))?"
 )
-_TAG = re.compile(r"(?i)^\s*-?\s*tag[\"']?\s*[:=]\s*[\"']?([\w.-]+)")
+_TAG = re.compile(r"(?i)^\s*-?\s*(?:new)?tag[\"']?\s*[:=]\s*[\"']?([\w.-]+)")
+_NAMED = re.compile(r"^\s*-?\s*name:\s*[\"']?([^\s\"':]+)")  # in a kustomization
 _FROM = re.compile(r"(?i)^\s*FROM\s+(--platform=\S+\s+)?(\S+)")
 
 
@@ -78,6 +79,8 @@ def _image(one: File) -> str | None:
     own = {part.lower() for part in re.split(r"[/.]", one.path)}
     around = [x.text for hunk in one.hunks for x in hunk]
     near = [found[2] for text in around if (found := _IMAGE.match(text))]
+    if "kustomization" in one.path:
+        near += [found[1] for text in around if (found := _NAMED.match(text))]
     for line in one.added:
         image, tag = _IMAGE.match(line.text), _TAG.match(line.text)
         name = image[2] if image else near[0] if tag and near else None
