@@ -1,0 +1,57 @@
+"""A template as numbers: the concepts it names, its words and pairs of words, pieces of words."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import sparse
+
+from rca.intents.lexicon import CONCEPTS
+
+BUCKETS = 1 << 14
+SHARES = {"word": 1.0, "pair": 0.7, "piece": 0.35, "concept": 2.0}
+_HOLE = re.compile(r"<\*>|<word>")
+_JOINED = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z]{2,}\b)")
+_TOKEN = re.compile(r"[a-z]{2,}")
+_STEM = re.compile(r"(ing|ed|es|s|ly)$")
+_SPACE = re.compile(r"[\s\\\"]+")
+
+
+def read(text: str) -> str:
+    """The text as it is looked at: without values, joined words apart, lower case."""
+    return _SPACE.sub(" ", _JOINED.sub(" ", _HOLE.sub(" ", text))).lower().strip()
+
+
+def matrix(texts: Sequence[str]) -> sparse.csr_matrix:
+    """One row per text: concepts first, then hashed words; every kind scaled to its share."""
+    columns: list[int] = []
+    values: list[float] = []
+    ends = [0]
+    for text in texts:
+        row = _row(read(text))
+        columns += row
+        values += row.values()
+        ends.append(len(columns))
+    shape = (len(texts), len(CONCEPTS) + BUCKETS)
+    return sparse.csr_matrix((values, columns, ends), shape=shape, dtype=np.float64)
+
+
+def _row(text: str) -> dict[int, float]:
+    words = [_STEM.sub("", word) if len(word) > 4 else word for word in _TOKEN.findall(text)]
+    kinds = {
+        "word": set(words),
+        "pair": {f"{a} {b}" for a, b in zip(words, words[1:], strict=False)},
+        "piece": {f"~{word[i : i + 4]}" for word in set(words) for i in range(len(word) - 3)},
+    }
+    row: dict[int, float] = {}
+    named = [i for i, concept in enumerate(CONCEPTS.values()) if concept.search(text)]
+    row.update((i, SHARES["concept"] / max(len(named), 1) ** 0.25) for i in named)
+    for kind, found in kinds.items():
+        share = SHARES[kind] / max(len(found), 1) ** 0.5
+        for one in found:
+            column = len(CONCEPTS) + zlib.crc32(one.encode()) % BUCKETS
+            row[column] = row.get(column, 0.0) + share
+    return dict(sorted(row.items()))
