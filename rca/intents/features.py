@@ -9,10 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
+from rca.intents import phrases
 from rca.intents.lexicon import CONCEPTS
 
-BUCKETS = 1 << 14
-SHARES = {"word": 1.0, "pair": 0.7, "piece": 0.35, "concept": 2.0}
+BUCKETS = 1 << 12
+SHARES = {"word": 1.0, "pair": 0.7, "piece": 0.35, "concept": 1.0, "first": 5.0, "also": 0.7}
+_NAMED = [*CONCEPTS, *(f"first {one}" for one in phrases.INTENTS), *phrases.INTENTS, "nothing"]
+_PLACE = {name: place for place, name in enumerate(_NAMED)}
+WIDTH = len(_NAMED) + BUCKETS
 _HOLE = re.compile(r"<\*>|<word>")
 _JOINED = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z]{2,}\b)")
 _TOKEN = re.compile(r"[a-z]{2,}")
@@ -26,7 +30,8 @@ def read(text: str) -> str:
 
 
 def matrix(texts: Sequence[str]) -> sparse.csr_matrix:
-    """One row per text: concepts first, then hashed words; every kind scaled to its share."""
+    """One row per text: concepts and phrases first, then hashed words; every kind scaled to its
+    share."""
     columns: list[int] = []
     values: list[float] = []
     ends = [0]
@@ -35,7 +40,7 @@ def matrix(texts: Sequence[str]) -> sparse.csr_matrix:
         columns += row
         values += row.values()
         ends.append(len(columns))
-    shape = (len(texts), len(CONCEPTS) + BUCKETS)
+    shape = (len(texts), WIDTH)
     return sparse.csr_matrix((values, columns, ends), shape=shape, dtype=np.float64)
 
 
@@ -46,12 +51,20 @@ def _row(text: str) -> dict[int, float]:
         "pair": {f"{a} {b}" for a, b in zip(words, words[1:], strict=False)},
         "piece": {f"~{word[i : i + 4]}" for word in set(words) for i in range(len(word) - 3)},
     }
-    row: dict[int, float] = {}
-    named = [i for i, concept in enumerate(CONCEPTS.values()) if concept.search(text)]
-    row.update((i, SHARES["concept"] / max(len(named), 1) ** 0.25) for i in named)
+    row = _named(text)
     for kind, found in kinds.items():
         share = SHARES[kind] / max(len(found), 1) ** 0.5
         for one in found:
-            column = len(CONCEPTS) + zlib.crc32(one.encode()) % BUCKETS
+            column = len(_NAMED) + zlib.crc32(one.encode()) % BUCKETS
             row[column] = row.get(column, 0.0) + share
     return dict(sorted(row.items()))
+
+
+def _named(text: str) -> dict[int, float]:
+    """Columns of the concepts and phrases that occur."""
+    concepts = [_PLACE[name] for name, concept in CONCEPTS.items() if concept.search(text)]
+    row = {place: SHARES["concept"] / len(concepts) ** 0.5 for place in concepts}
+    intents = phrases.said(text)
+    row.update((_PLACE[intent], SHARES["also"]) for intent in intents)
+    row[_PLACE[f"first {intents[0]}" if intents else "nothing"]] = SHARES["first"]
+    return row

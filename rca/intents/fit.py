@@ -26,7 +26,7 @@ def fit(rows: sparse.csr_matrix, labels: NDArray[np.int64], kinds: int, ridge: f
         value = -(logs * target).sum() / full.shape[0] + 0.5 * ridge * (weights**2).sum()
         return float(value), slope.ravel()
 
-    found = minimize(loss, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 300})
+    found = minimize(loss, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 150})
     return np.asarray(found.x).reshape(shape)
 
 
