@@ -99,6 +99,7 @@ def clean(context: Context, lake: Lake) -> None:
     began = monotonic()
     with context.progress("repair") as say:
         summary = repair(lake, progress=say).as_dict()
+        label(lake)
     rules = ", ".join(f"{name} {count:,}" for name, count in list(summary["rules"].items())[:4])
     text = f"{len(summary['days'])} days; most changed rows: {rules}"
     _line(context, "repair", text if summary["days"] else "nothing new", began)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FOLDER = Path(__file__).parent / "examples"
+CALIBRATING = Path(__file__).parent / "calibrating"
 _HEAD = re.compile(r"^\[([a-z_]+)\]$")
 
 
