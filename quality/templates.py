@@ -14,7 +14,7 @@ import hashlib
 import polars as pl
 
 from lake import TABLES
-from quality import masks, shapes
+from quality import masks, shapes, stacks
 
 
 def shape(bodies: pl.Series) -> pl.Series:
@@ -25,8 +25,8 @@ def shape(bodies: pl.Series) -> pl.Series:
 
 def said(body: pl.Expr) -> pl.Expr:
     """What a line says: of a JSON object its level, message and error, else the line itself,
-    without colours and beyond `masks.LONGEST` characters cut off."""
-    body = body.str.strip_chars().str.slice(0, masks.LONGEST)
+    without a trace's frames and colours, and beyond `masks.LONGEST` characters cut off."""
+    body = stacks.without_frames(body.str.strip_chars()).str.slice(0, masks.LONGEST)
     message = _json(body, "message|msg|event")
     parts = (_json(body, "level|severity"), message, _json(body, "error|err|exception"))
     structured = body.str.starts_with("{") & message.is_not_null()

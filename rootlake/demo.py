@@ -95,6 +95,7 @@ def fill(context: Context, lake: Lake, source: Path, folder: Path) -> None:
 
 def clean(context: Context, lake: Lake) -> None:
     from quality.run import repair
+    from rca.intents import label
 
     began = monotonic()
     with context.progress("repair") as say:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
@@ -48,7 +49,7 @@ def _row(text: str) -> dict[int, float]:
     words = [_STEM.sub("", word) if len(word) > 4 else word for word in _TOKEN.findall(text)]
     kinds = {
         "word": set(words),
-        "pair": {f"{a} {b}" for a, b in zip(words, words[1:], strict=False)},
+        "pair": {f"{a} {b}" for a, b in pairwise(words)},
         "piece": {f"~{word[i : i + 4]}" for word in set(words) for i in range(len(word) - 3)},
     }
     row = _named(text)

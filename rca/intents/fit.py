@@ -11,7 +11,9 @@ from scipy.special import log_softmax, softmax
 Array = NDArray[np.float64]
 
 
-def fit(rows: sparse.csr_matrix, labels: NDArray[np.int64], kinds: int, ridge: float = 2e-4) -> Array:
+def fit(
+    rows: sparse.csr_matrix, labels: NDArray[np.int64], kinds: int, ridge: float = 2e-4
+) -> Array:
     """Weights, one row per column of `rows` and one for the constant; one column per kind."""
     full = sparse.hstack([rows, np.ones((rows.shape[0], 1))], format="csr")
     target = np.zeros((full.shape[0], kinds))
@@ -26,7 +28,9 @@ def fit(rows: sparse.csr_matrix, labels: NDArray[np.int64], kinds: int, ridge: f
         value = -(logs * target).sum() / full.shape[0] + 0.5 * ridge * (weights**2).sum()
         return float(value), slope.ravel()
 
-    found = minimize(loss, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 150})
+    found = minimize(
+        loss, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 150}
+    )
     return np.asarray(found.x).reshape(shape)
 
 
@@ -37,6 +41,7 @@ def scores(rows: sparse.csr_matrix, weights: Array) -> Array:
 
 def temperature(held_out: Array, labels: NDArray[np.int64]) -> float:
     """By what scores are divided so that their softmax is as sure as it is right."""
+
     def loss(log_t: float) -> float:
         logs = log_softmax(held_out / np.exp(log_t), axis=1)
         return float(-logs[np.arange(labels.size), labels].mean())

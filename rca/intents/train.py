@@ -55,11 +55,15 @@ def report(examples: Sequence[Example], found: Array, at: float) -> list[str]:
     sure = chances(found, at).max(axis=1) >= SURE
     hit = right == guess
     lines = [f"{len(examples)} templates: {hit.mean():.1%} right"]
-    lines.append(f"  of the {sure.mean():.1%} labelled (the others: unknown): {hit[sure].mean():.1%}")
+    lines.append(
+        f"  of the {sure.mean():.1%} labelled (the others: unknown): {hit[sure].mean():.1%}"
+    )
     software = np.array([one.software for one in examples])
     for name in np.unique(software):
         mine = software == name
-        lines.append(f"  {name:<16}{mine.sum():>5}{hit[mine].mean():>8.1%}{sure[mine].mean():>8.1%}")
+        lines.append(
+            f"  {name:<16}{mine.sum():>5}{hit[mine].mean():>8.1%}{sure[mine].mean():>8.1%}"
+        )
     names = list(ORDER)
     wrong = Counter((names[a], names[b]) for a, b in zip(right[~hit], guess[~hit], strict=True))
     lines += [f"  {a} taken for {b}: {count}" for (a, b), count in wrong.most_common()]
@@ -73,7 +77,7 @@ def main() -> None:
     examples, calibrating = labelled.read(), labelled.read(labelled.CALIBRATING)
     model = trained(examples, calibrating)
     if asked.report:
-        print("\n".join(report(examples, left_out(examples), model.temperature)))  # noqa: T201
+        print("\n".join(report(examples, left_out(examples), model.temperature)))
         return
     save(model, FILE)
 
