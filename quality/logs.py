@@ -8,14 +8,17 @@ from typing import NamedTuple
 
 import polars as pl
 
-from quality import audit, moves, templates
+from quality import audit, moves, stacks, templates
 from quality.clock import skew
-from quality.rules import id_format, id_reference, partial_join
+from quality.rules import id_format, id_reference, partial_join, stack_join
 from quality.suppressions import NOTHING, Exempt
 
-VERSIONS = dict.fromkeys(
-    (partial_join.NAME, id_format.NAME, skew.NAME, id_reference.NAME, moves.NAME), 3
-)
+VERSIONS = {
+    **dict.fromkeys(
+        (partial_join.NAME, id_format.NAME, skew.NAME, id_reference.NAME, moves.NAME), 3
+    ),
+    stack_join.NAME: 1,
+}
 _IDS = {
     "trace_id": r"""(?i)trace[_.-]?id["']?\s*[:=]\s*["']?([0-9a-zA-Z+/=-]{8,40})""",
     "span_id": r"""(?i)span[_.-]?id["']?\s*[:=]\s*["']?([0-9a-zA-Z+/=-]{8,40})""",
@@ -53,28 +56,52 @@ def repair(
         pl.lit(None, pl.String).alias("parent_span_id"),
         pl.col("ts").alias("before_ts"),
     )
-    whole, parts = _joined(lines, exempt)
-    named = exempt.apply(id_format.NAME, _canonical, _read_again(whole, parts))
-    placed = _placed(named, nodes)
+    whole, pieces = _joined(lines, exempt)
+    named = exempt.apply(id_format.NAME, _canonical, _read_again(whole, pieces))
+    events, stacked = _events(named, pieces, exempt)
+    placed = _placed(events, nodes)
     shifted = exempt.apply(skew.NAME, partial(_shifted, clocks=clocks), placed)
     known_spans = pl.DataFrame(schema=id_reference.SPANS) if spans is None else spans
     mend = partial(id_reference.apply, spans=known_spans)
     mended = exempt.apply(id_reference.NAME, mend, shifted)
-    gone = lines.select("row", "row_key", before="date").join(parts, on="row")
-    into = gone.join(lines.select(into="row", target="row_key"), on="into", how="left")
+    gone = _gone(lines, pieces, stacked)
     return Repaired(
         templates.assign(mended, known),
-        into.select("row_key", "before", "into"),
+        gone.select("row_key", "before", "into"),
         pl.concat(
             [
-                audit.merged(partial_join.NAME, into, into["target"]).with_columns(
-                    row=into["into"]
-                ),
+                *(_merged(rule, gone) for rule in (partial_join.NAME, stack_join.NAME)),
                 audit.values(id_format.NAME, whole, named, ("trace_id", "span_id")),
                 audit.values(id_reference.NAME, shifted, mended, ("trace_id",)),
             ]
         ),
     )
+
+
+def _gone(lines: pl.DataFrame, pieces: pl.DataFrame, stacked: pl.DataFrame) -> pl.DataFrame:
+    """Rows that are part of another: the `rule` that joined them, and the row that is left."""
+    last = pieces.join(stacked.rename({"row": "into", "into": "end"}), on="into", how="left")
+    every = pl.concat(
+        [
+            last.select("row", into=pl.coalesce("end", "into"), rule=pl.lit(partial_join.NAME)),
+            stacked.select("row", "into", rule=pl.lit(stack_join.NAME)),
+        ]
+    )
+    found = lines.select("row", "row_key", before="date").join(every, on="row")
+    return found.join(lines.select(into="row", target="row_key"), on="into", how="left")
+
+
+def _merged(rule: str, gone: pl.DataFrame) -> pl.DataFrame:
+    mine = gone.filter(pl.col("rule") == rule)
+    return audit.merged(rule, mine, mine["target"]).with_columns(row=mine["into"])
+
+
+def _events(lines: pl.DataFrame, pieces: pl.DataFrame, exempt: Exempt) -> partial_join.Joined:
+    """Stack traces as one event each, except where that is undone."""
+    alone = lines["row"].is_in(exempt.rows.get(stack_join.NAME, pl.Series([], dtype=pl.Int64)))
+    done = stack_join.apply(lines.filter(~alone), pieces)
+    both = pl.concat([done.lines, lines.filter(alone)]).sort("row")
+    return partial_join.Joined(stacks.described(both), done.parts)
 
 
 def _joined(lines: pl.DataFrame, exempt: Exempt) -> partial_join.Joined:

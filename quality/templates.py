@@ -14,7 +14,7 @@ import hashlib
 import polars as pl
 
 from lake import TABLES
-from quality import masks, shapes
+from quality import masks, shapes, stacks
 
 
 def shape(bodies: pl.Series) -> pl.Series:
@@ -24,14 +24,19 @@ def shape(bodies: pl.Series) -> pl.Series:
 
 
 def said(body: pl.Expr) -> pl.Expr:
-    """What a line says: of a JSON object its level and message, else the line itself, without
-    colours and beyond `masks.LONGEST` characters cut off."""
-    body = body.str.strip_chars().str.slice(0, masks.LONGEST)
-    message = body.str.extract(r'"(?:message|msg|event)":\s*"((?:[^"\\]|\\.)*)"')
-    level = body.str.extract(r'"(?:level|severity)":\s*"(\w+)"').fill_null("")
+    """What a line says: of a JSON object its level, message and error, else the line itself,
+    without a trace's frames and colours, and beyond `masks.LONGEST` characters cut off."""
+    body = stacks.without_frames(body.str.strip_chars()).str.slice(0, masks.LONGEST)
+    message = _json(body, "message|msg|event")
+    parts = (_json(body, "level|severity"), message, _json(body, "error|err|exception"))
     structured = body.str.starts_with("{") & message.is_not_null()
-    text = pl.when(structured).then(pl.format("{} {}", level, message)).otherwise(body)
+    text = pl.concat_str(parts, separator=" ", ignore_nulls=True)
+    text = pl.when(structured).then(text).otherwise(body)
     return text.str.replace_all(rf"\x1b\[[0-9;]*m|{masks.SIGNS}", "")
+
+
+def _json(body: pl.Expr, keys: str) -> pl.Expr:
+    return body.str.extract(rf'"(?:{keys})":\s*"((?:[^"\\]|\\.)*)"')
 
 
 def assign(lines: pl.DataFrame, known: pl.Series | None = None) -> pl.DataFrame:

@@ -116,7 +116,7 @@ class Source:
             "logs", sum(counts), found.height, "the lines of those traces, and a share of others"
         )
         found = found.join(entries, on="trace_id", how="left", maintain_order="left")
-        texts = self.lake.scan("templates").select("template_id", "template").collect()
+        texts = self.lake.scan("templates").select("template_id", "template", "intent").collect()
         return found.join(texts, on="template_id", how="left", maintain_order="left")
 
     @cached_property

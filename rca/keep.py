@@ -95,7 +95,7 @@ def known_as(
     at the same time, of one of its services, of one that calls or is called by one (`near`), or
     of none in particular. Data that came late may move an onset; it opens nothing anew."""
     held = lake.read("incidents").to_dicts()
-    out = []
+    out: list[Mapping[str, Any]] = []
     for row in rows:
         known = [one["incident_id"] for one in held if _same(one, row, near)]
         out.append({**row, "incident_id": [*known, row["incident_id"]][0]})

@@ -192,8 +192,10 @@ def _host(target: str) -> str:
 
 def _repair(lake: Lake, config: Config) -> dict[str, Any]:
     from quality.run import repair
+    from rca.intents import label
 
     found = repair(lake, expected=config.expected()).as_dict()
+    label(lake)
     if found["refused"]:
         days = ", ".join(f"{one['date']} of {one['table']}" for one in found["refused"])
         raise UserError(f"an expectation refused {days}; `rootlake repair` says why.")

@@ -95,10 +95,12 @@ def fill(context: Context, lake: Lake, source: Path, folder: Path) -> None:
 
 def clean(context: Context, lake: Lake) -> None:
     from quality.run import repair
+    from rca.intents import label
 
     began = monotonic()
     with context.progress("repair") as say:
         summary = repair(lake, progress=say).as_dict()
+        label(lake)
     rules = ", ".join(f"{name} {count:,}" for name, count in list(summary["rules"].items())[:4])
     text = f"{len(summary['days'])} days; most changed rows: {rules}"
     _line(context, "repair", text if summary["days"] else "nothing new", began)

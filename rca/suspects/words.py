@@ -20,11 +20,10 @@ SAYS = (
     ("dependency", r"(?i)slow query|(method|symbol|class|module) not found|no such (method|module)|incompatible|version.*(mismatch|unsupported|conflict)|by driver|deprecated protocol"),
 )  # fmt: skip
 INTENTS = {  # what the intents of rca.intents tell of
-    "pool_exhausted": "capacity", "rate_limited": "capacity", "queue_full": "capacity",
-    "out_of_memory": "memory", "disk_full": "disk", "io_error": "disk",
+    "resource_exhausted": "capacity", "rate_limited": "capacity",
+    "out_of_memory": "memory", "disk_full": "disk", "data_corruption": "disk",
     "config_missing": "config", "config_invalid": "config", "auth_failure": "config",
     "permission_denied": "config", "cert_expired": "external", "dependency_version": "dependency",
-    "slow_query": "dependency",
 }  # fmt: skip
 
 

@@ -53,6 +53,7 @@ def run(context: Context) -> int:
 
 def _repair(context: Context, day: date | None, told: dict[str, Any]) -> int:
     from quality.run import repair
+    from rca.intents import label
 
     with context.progress("repair") as say:
         summary = repair(
@@ -62,6 +63,7 @@ def _repair(context: Context, day: date | None, told: dict[str, Any]) -> int:
             upgrade=context.arguments.upgrade,
             expected=context.config.expected(),
         )
+        label(context.lake)
     if context.json:
         context.answer({**summary.as_dict(), **told})
     else:

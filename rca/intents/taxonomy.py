@@ -1,0 +1,40 @@
+"""What a log line can tell of: every intent with its definition. Borderlines: docs/logs.md."""
+
+from __future__ import annotations
+
+INTENTS: dict[str, str] = {
+    "auth_failure": "who is calling could not be established: password, token, key, login",
+    "cert_expired": "a certificate has expired, is not valid yet, or is about to expire",
+    "config_invalid": "a setting or a configuration file cannot be read or has a bad value",
+    "config_missing": "a setting, secret, variable or file of configuration is not there",
+    "connection_lost": "an established connection broke: reset, closed early, broken pipe",
+    "connection_refused": "nothing listens where a connection was opened, or it was refused",
+    "crash": "a process, worker or container ended although it should not have, or cannot start",
+    "data_corruption": "stored data cannot be trusted: checksums, broken files, I/O errors",
+    "dependency_version": "versions, libraries, schemas or protocols do not fit together",
+    "deprecated": "something still works but will go away",
+    "disk_full": "no space is left on a disk, or a watermark or quota of space is passed",
+    "dns_failure": "a name could not be resolved",
+    "exception": "the program itself failed at a task: null references, type errors, bugs",
+    "health_check_failed": "a probe or health check failed, or something was found unhealthy",
+    "image_pull": "a container image cannot be had",
+    "leader_election": "leadership, mastership or group membership changes or is missing",
+    "lock_contention": "waiting for, or losing, a lock or a conflicting change: deadlocks too",
+    "network_unreachable": "no way to a host or network: routes, links, partitions",
+    "normal_operation": "routine",
+    "not_found": "the thing asked for (row, table, key, topic, page) is not there",
+    "out_of_memory": "memory ran out, or something was killed or refused for it",
+    "permission_denied": "the caller is known but may not do this",
+    "rate_limited": "too much was asked for in a time: throttling, quotas of requests",
+    "replication_lag": "a replica is behind, out of sync, or too few are in sync",
+    "resource_exhausted": "a pool, queue, limit or capacity is full, other than memory and disk",
+    "retry": "it will be tried again, and no cause is named",
+    "shutdown": "something ends as asked",
+    "slow_operation": "it was done, but slowly: slow queries, long pauses",
+    "startup": "something starts or is ready",
+    "timeout": "no answer came in time",
+    "tls_failure": "a secure connection failed for another reason than expiry",
+    "upstream_error": "another service answered with an error, or none can answer",
+    "validation_error": "the input was rejected: syntax, constraints, sizes, types",
+}
+UNKNOWN = "unknown"
