@@ -13,7 +13,7 @@ from lake import Lake
 from rca.changes.failing import says
 from rca.changes.rank import Suspect
 from rca.facts import Facts
-from rca.read import scan, within
+from rca.read import kept, scan, within
 
 EXPIRED = r"(?i)certificate\b.*\b(expired|not yet valid|unknown authority|verify failed|revoked)|x509:|pkix path|cert(ificate)?_(expired|verify_failed)|ssl.*handshake.*fail|notafter"
 FULL = r"(?i)pool\b.*\b(exhausted|full|timeout)|too many (open files|connections|clients|requests)|queue\b.*\bfull|no free (connection|slot|thread|worker)|rejectedexecution|resource.?exhausted|no space left"
@@ -100,6 +100,7 @@ def outside(lake: Lake, seen: Facts, service: str) -> pl.DataFrame:
     rows = scan(lake, "spans", [within("start", one) for one in (seen.window, *near)]).filter(
         pl.col("service") == service,
         pl.col("kind") == "client",
+        kept(seen.share),
     )
     peers = rows.select("trace_id", "span_id", peer).collect().unique(["trace_id", "span_id"])
     first = pl.col("peer").str.split(".").list.first()
