@@ -16,19 +16,19 @@ NEAR = timedelta(minutes=5)
 
 
 class Stretches:
-    """The SQL of the incident's window and of its healthy time; of a `busy` site calls are held
-    against the last minutes of healthy time only, for to find each one's caller is dear."""
+    """The SQL of the incident's window and of its healthy time; of a `busy` site spans and
+    lines are held against the last minutes of healthy time only, for there are many of them."""
 
     def __init__(self, window: Stretch, healthy: Sequence[Stretch], *, busy: bool = False) -> None:
         self.window, self.healthy = window, healthy
         near = [(max(start, end - NEAR), end) for start, end in healthy[:1]]
-        self._of_calls = near if busy else healthy
+        self._close = near if busy else healthy
 
     def both(self, column: str) -> str:
         return _any(column, [self.window, *self.healthy])
 
-    def calls(self, column: str) -> str:
-        return _any(column, [self.window, *self._of_calls])
+    def events(self, column: str) -> str:
+        return _any(column, [self.window, *self._close])
 
     def label(self, column: str) -> str:
         return f"case when {between(column, self.window)} then 'incident' else 'before' end"
@@ -52,7 +52,7 @@ def _network(ledger: Ledger, when: Stretches, row: Row) -> str:
   median(p.duration_ns - c.duration_ns) / 1e6 as gap_ms
 from spans c join spans p on p.trace_id = c.trace_id and p.span_id = c.parent_span_id
 where c.service = {quoted(row["service"])} and p.service = {quoted(row["subject"])}
-  and {when.calls("c.start")} and {when.calls("p.start")}
+  and {when.events("c.start")} and {when.events("p.start")}
 group by 1 order by 1"""
     return ledger.add("trace", claim, query, ["spans"])
 
@@ -66,7 +66,7 @@ def _loss(ledger: Ledger, when: Stretches, row: Row) -> str:
   quantile_cont(p.duration_ns - coalesce(c.duration_ns, 0), 0.95) / 1e6 as gap_p95_ms
 from spans p join spans c on p.trace_id = c.trace_id and p.span_id = c.parent_span_id
 where c.service = {quoted(row["service"])} and p.service <> c.service
-  and {when.calls("c.start")} and {when.calls("p.start")}
+  and {when.events("c.start")} and {when.events("p.start")}
 group by 1, 2 order by 1, 2"""
     return ledger.add("trace", claim, query, ["spans"])
 
@@ -80,7 +80,7 @@ def _latency(ledger: Ledger, when: Stretches, row: Row) -> str:
   quantile_cont(duration_ns, 0.5) / 1e6 as p50_ms, quantile_cont(duration_ns, 0.95) / 1e6 as p95_ms
 from spans
 where service = {quoted(row["service"])} and operation = {quoted(row["subject"])}
-  and {when.both("start")}
+  and {when.events("start")}
 group by 1 order by 1"""
     return ledger.add("trace", claim, query, ["spans"])
 
@@ -92,7 +92,7 @@ def _errors(ledger: Ledger, when: Stretches, row: Row) -> str:
     )
     query = f"""select {when.label("start")} as part, count(distinct trace_id) as requests,
   count(distinct case when status = 'error' then trace_id end) as failing
-from spans where service = {quoted(row["service"])} and {when.both("start")}
+from spans where service = {quoted(row["service"])} and {when.events("start")}
 group by 1 order by 1"""
     return ledger.add("trace", claim, query, ["spans"])
 
@@ -106,7 +106,7 @@ def _logs(ledger: Ledger, when: Stretches, row: Row) -> str:
     query = f"""select {when.label("l.ts")} as part, count(*) as lines,
   count(distinct l.trace_id) as requests, min(left(l.body, 200)) as example
 from logs l where l.service = {quoted(row["service"])} and l.template_id = {quoted(row["subject"])}
-  and {when.both("l.ts")}
+  and {when.events("l.ts")}
 group by 1 order by 1"""
     return ledger.add("log", claim, query, ["logs"])
 
@@ -195,7 +195,7 @@ group by 1 order by 1"""
   quantile_cont(c.duration_ns, 0.95) / 1e6 as p95_ms, avg((c.status = 'error')::int) as failing
 from spans c join spans p on p.trace_id = c.trace_id and p.span_id = c.parent_span_id
 where p.service = {quoted(caller)} and c.service = {quoted(callee)}
-  and {when.calls("c.start")} and {when.calls("p.start")}
+  and {when.events("c.start")} and {when.events("p.start")}
 group by 1 order by 1"""
     return ledger.add("edge", claim, query, ["spans"])
 
@@ -204,6 +204,6 @@ def quiet(ledger: Ledger, when: Stretches, service: str, why: str) -> str:
     """A service as a whole, for saying that it is not the cause."""
     query = f"""select {when.label("start")} as part, count(*) as spans,
   quantile_cont(duration_ns, 0.95) / 1e6 as p95_ms, avg((status = 'error')::int) as failing
-from spans where service = {quoted(service)} and {when.both("start")}
+from spans where service = {quoted(service)} and {when.events("start")}
 group by 1 order by 1"""
     return ledger.add("trace", why, query, ["spans"])
