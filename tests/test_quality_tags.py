@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quality import tags
-from quality.slices import shred
+from quality.slices import events, shred
 
 KEYS = st.sampled_from(["a", "http.method", "span.kind", 'q"uote', "ключ", "},{", ""])
 VALUES = st.one_of(
@@ -75,3 +76,34 @@ def test_the_value_of_a_key(key: str) -> None:
     texts = ['[{"key":"span.kind","type":"string","value":"client"},{"key":"b","value":1}]', None]
     found = shred.first(shred.maps(pa.array(texts, pa.string())), key)
     assert found.to_pylist() == (["client", None] if key == "span.kind" else [None, None])
+
+
+def field(number: int) -> str:
+    return f'{{"key":"{"event" if number % 3 else "message"}","type":"string","value":"v{number}"}}'
+
+
+LOGS = [
+    "[]",
+    "null",
+    "{}",
+    "nonsense",
+    '[{"timestamp":1741703833929180,"fields":[' + field(1) + "]}]",
+    '[{"timestamp":1,"fields":[' + field(3) + "," + field(1) + "," + field(2) + "]}]",
+    '[{"timestamp":1,"fields":[]},{"timestamp":2,"fields":[' + field(4) + "]}]",
+    '[{"timestamp":1,"fields":null}]',
+    '[{"timestamp":1}]',
+    '[{"timestamp":"7","fields":[]}]',
+    '[{"timestamp":99999999999999999999,"fields":[]}]',
+    '[{"fields":[{"key":"x","type":"int64","value":3}]}, 5]',
+    '[{"timeUnixNano":"1741703833929180123","name":"n","attributes":[]}]',
+    '[{"timeUnixNano":12,"attributes":[{"key":"a","value":{"intValue":"3"}}]}]',
+    '[{"timeUnixNano":"x","name":null,"attributes":{"a":1}}]',
+    '[{"name":"only"}]',
+    '[{"timeUnixNano":"5","attributes":[],"fields":[' + field(7) + "]}]",
+]
+
+
+@given(st.lists(st.sampled_from(LOGS), max_size=12))
+def test_events_read_in_columns_are_the_events_read_one_by_one(texts: list[str]) -> None:
+    one_by_one = tags.read(texts, "events").to_arrow(compat_level=pl.CompatLevel.oldest())
+    assert events.read(texts).to_pylist() == one_by_one.cast(events.KIND).to_pylist()

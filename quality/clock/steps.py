@@ -61,27 +61,31 @@ def tracks(bounds: pl.DataFrame, free: Collection[str]) -> dict[str, Track]:
     length = -(-(high - low) // number)
     found: dict[str, list[tuple[int, float]]] = {}
     stretched = bounds.with_columns(stretch=(pl.col("at") - low) // length)
-    for part in stretched.partition_by("stretch", maintain_order=True):
-        for clock, at, offset in _estimates(part, free):
-            found.setdefault(clock, []).append((at, offset))
-    return {clock: _track(points, length) for clock, points in sorted(found.items())}
-
-
-def _estimates(part: pl.DataFrame, free: Collection[str]) -> list[tuple[str, int, float]]:
-    tight = part.group_by("caller", "callee").agg(
+    tight = stretched.group_by("stretch", "caller", "callee").agg(
         pl.col("low").max(),
         pl.col("at_low").mean().cast(pl.Int64),
         pl.col("high").min(),
         pl.col("at_high").mean().cast(pl.Int64),
     )
+    middle = dict(stretched.group_by("stretch").agg(pl.col("at").mean().cast(pl.Int64)).iter_rows())
+    parts = tight.sort("stretch", "caller", "callee").partition_by(
+        "stretch", as_dict=True, include_key=False, maintain_order=True
+    )
+    for (stretch,), part in parts.items():
+        for clock, offset in _estimates(part, free):
+            found.setdefault(clock, []).append((middle[stretch], offset))
+    return {clock: _track(points, length) for clock, points in sorted(found.items())}
+
+
+def _estimates(tight: pl.DataFrame, free: Collection[str]) -> list[tuple[str, float]]:
+    """A rough offset for every free clock that a stretch's tightest bounds tie to a right one."""
     tied = anchored(tight, free)
     if not tied:
         return []
-    loose = set(free) - tied
-    sound = tight.filter(~pl.col("caller").is_in(loose), ~pl.col("callee").is_in(loose))
-    at = int(part["at"].mean())  # type: ignore[arg-type]
-    solved = solve(sound.sort("caller", "callee"), tied, drift=False, doubt=False)
-    return [(clock, at, offset) for clock, (offset, _) in solved.lines.items()]
+    if loose := set(free) - tied:
+        tight = tight.filter(~pl.col("caller").is_in(loose), ~pl.col("callee").is_in(loose))
+    solved = solve(tight, tied, drift=False, doubt=False)
+    return [(clock, offset) for clock, (offset, _) in solved.lines.items()]
 
 
 def _track(points: list[tuple[int, float]], length: int) -> Track:

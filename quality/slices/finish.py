@@ -23,7 +23,7 @@ from quality import moves, outcome, tags
 from quality.clock import skew
 from quality.rules import time_zone
 from quality.rules.time_unit import DAY
-from quality.slices import decode, derive, judge, plan, shred
+from quality.slices import decode, derive, events, judge, plan, shred
 from quality.slices.decode import flat
 from quality.slices.judge import SHIFT
 
@@ -259,6 +259,8 @@ def _read(column: pa.DictionaryArray, place: pa.Array, name: str) -> pa.Array:
     texts = column.dictionary.take(used).to_pylist()
     if name == "resource":
         return shred.take(shred.of_pairs([tags.pairs(text) for text in texts]), where)
+    if name == "events":
+        return events.read(texts).take(where)
     return (
         pl.Series(tags.read(texts, name))
         .to_arrow(compat_level=pl.CompatLevel.oldest())

@@ -197,18 +197,19 @@ def _unified(parts: Sequence[pa.Array]) -> pa.DictionaryArray:
     return found
 
 
-def first(found: pa.MapArray, key: str) -> pa.DictionaryArray:
-    """The value of a key in each map; null where it is not."""
+def first(found: pa.MapArray, *names: str) -> pa.DictionaryArray:
+    """The value of a key in each map, of several keys the first there is; null where none is."""
     keys = found.keys
-    code = pc.index(keys.dictionary, key).as_py()
+    codes = [pc.index(keys.dictionary, name).as_py() for name in names]
+    codes = [code for code in codes if code >= 0]
     empty = pa.array(np.full(len(found), -1, np.int32), mask=np.ones(len(found), bool))
-    if code < 0:
+    if not codes:
         return pa.DictionaryArray.from_arrays(empty, found.items.dictionary)
     offsets = found.offsets.to_numpy()
-    places = np.flatnonzero(keys.indices.to_numpy() == code)
+    places = np.flatnonzero(np.isin(keys.indices.to_numpy(), codes))
     places = places[(places >= offsets[0]) & (places < offsets[-1])]
     rows = np.searchsorted(offsets, places, "right") - 1
     index = np.full(len(found), -1, np.int64)
-    index[rows] = places
+    index[rows[::-1]] = places[::-1]
     chosen = pa.array(index, mask=index < 0)
     return pa.DictionaryArray.from_arrays(found.items.indices.take(chosen), found.items.dictionary)
