@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 
+import numpy as np
 import polars as pl
 
 from quality.clock.bounds import TOLERANCE
@@ -69,7 +70,11 @@ def _together(bounds: pl.DataFrame, host: str, partners: set[str], chosen: set[s
     """What moves with a host that contradicts its partners: the hosts whose calls with it say that
     their clocks are alike. If they are more than those alike to the partners, these move instead;
     where the two are not apart, the host moves alone."""
-    ahead = _ahead(bounds, host, partners)
+    others = list(partners)
+    called = (pl.col("callee") == host) & pl.col("caller").is_in(others)
+    calls = (pl.col("caller") == host) & pl.col("callee").is_in(others)
+    ahead = _ahead(bounds, calls, called)
+    bounds = bounds.filter(~calls, ~called)
     mine = _carried(bounds, {host}, ahead, chosen)
     if mine == {host} or mine & partners:
         return {host}
@@ -77,15 +82,14 @@ def _together(bounds: pl.DataFrame, host: str, partners: set[str], chosen: set[s
     return mine if len(mine) <= len(theirs) or theirs & mine else theirs
 
 
-def _ahead(bounds: pl.DataFrame, host: str, partners: set[str]) -> float:
-    """By how much a host's clock shows more than its partners', at the least, in ns."""
-    others = list(partners)
+def _ahead(bounds: pl.DataFrame, calls: pl.Expr, called: pl.Expr) -> float:
+    """By how much a host's clock shows more than that of the hosts it `calls` and is `called` by,
+    at the least, in ns."""
     low, high = pl.col("low").fill_null(0), pl.col("high").fill_null(0)
     least = pl.when(low > 0).then(low).when(high < 0).then(high)
-    called = (pl.col("callee") == host) & pl.col("caller").is_in(others)
-    calls = (pl.col("caller") == host) & pl.col("callee").is_in(others)
     shown = pl.when(called).then(least).when(calls).then(-least)
-    return float(bounds.select(shown.median()).item() or 0.0)
+    found = bounds.select(shown.cast(pl.Float64)).to_series().drop_nulls()
+    return float(np.median(found.to_numpy())) if found.len() else 0.0
 
 
 def _carried(bounds: pl.DataFrame, seeds: set[str], ahead: float, chosen: set[str]) -> set[str]:
