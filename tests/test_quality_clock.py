@@ -116,3 +116,22 @@ def test_an_asynchronous_callee_may_end_late() -> None:
     kind = pl.col("kind").replace({"server": "consumer", "client": "producer"})
     queued = frame.with_columns(late.alias("duration_ns"), kind)
     assert skew.lines(queued) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "called"),
+    [
+        pytest.param({0, 1}, ["01", "02", "03", "24", "35"], id="a host and one alike to it"),
+        pytest.param({2, 4}, ["01", "05", "02", "24"], id="at the far end"),
+        pytest.param({2, 3}, ["01", "04", "05", "02", "03"], id="fewer than those in the middle"),
+    ],
+)
+def test_hosts_alike_to_a_wrong_one_move_with_it(wrong: set[int], called: list[str]) -> None:
+    frame = fleet(11, dict.fromkeys(wrong, 30.0), minutes=10, hosts=6)
+    host = pl.col("host").str.slice(-1)
+    pair = host.sort_by("start_ns", "kind").str.join("").over("trace_id")
+    either = pair.is_in(called) | pair.str.reverse().is_in(called)
+    fixed = skew.apply(frame.filter(either))
+    moved = fixed.filter(pl.col("clock_offset_ns") != 0)["host"]
+    assert set(moved) == {f"host-{one}" for one in wrong}
+    assert error_ms(fixed).quantile(0.95) < 0.5  # type: ignore[operator]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 
+import numpy as np
 import polars as pl
 
 from quality.clock.bounds import TOLERANCE
@@ -33,13 +34,24 @@ def contradictions(bounds: pl.DataFrame) -> pl.DataFrame:
 
 
 def suspects(bounds: pl.DataFrame) -> set[str]:
-    """A smallest set of hosts that touches every contradiction, chosen greedily: the host in
-    most contradictions first; among equals the one with fewer sound pairs, then by name."""
+    """A smallest set of hosts whose freedom lets the bounds hold: one that touches every
+    contradiction, and what its hosts carry along."""
     pairs = contradictions(bounds)
     against: dict[str, set[str]] = defaultdict(set)
     for caller, callee, *_ in pairs.rows():
         against[caller].add(callee)
         against[callee].add(caller)
+    chosen = _cover(bounds, {host: set(others) for host, others in against.items()})
+    for host in sorted(chosen):
+        partners = against[host] - chosen
+        if partners:
+            chosen = (chosen - {host}) | _together(bounds, host, partners, chosen)
+    return chosen
+
+
+def _cover(bounds: pl.DataFrame, against: dict[str, set[str]]) -> set[str]:
+    """Hosts that touch every contradiction, chosen greedily: the host in most of them first; among
+    equals the one with fewer sound pairs, then by name."""
     sound: dict[str, int] = defaultdict(int)
     for caller, callee in bounds.select("caller", "callee").unique().rows():
         if callee not in against.get(caller, ()):
@@ -52,6 +64,59 @@ def suspects(bounds: pl.DataFrame) -> set[str]:
         for other in against.pop(worst):
             against[other].discard(worst)
     return chosen
+
+
+def _together(bounds: pl.DataFrame, host: str, partners: set[str], chosen: set[str]) -> set[str]:
+    """What moves with a host that contradicts its partners: the hosts whose calls with it say that
+    their clocks are alike. If they are more than those alike to the partners, these move instead;
+    where the two are not apart, the host moves alone."""
+    others = list(partners)
+    called = (pl.col("callee") == host) & pl.col("caller").is_in(others)
+    calls = (pl.col("caller") == host) & pl.col("callee").is_in(others)
+    ahead = _ahead(bounds, calls, called)
+    bounds = bounds.filter(~calls, ~called)
+    mine = _carried(bounds, {host}, ahead, chosen)
+    if mine == {host} or mine & partners:
+        return {host}
+    theirs = _carried(bounds, partners, -ahead, chosen - {host})
+    return mine if len(mine) <= len(theirs) or theirs & mine else theirs
+
+
+def _ahead(bounds: pl.DataFrame, calls: pl.Expr, called: pl.Expr) -> float:
+    """By how much a host's clock shows more than that of the hosts it `calls` and is `called` by,
+    at the least, in ns."""
+    low, high = pl.col("low").fill_null(0), pl.col("high").fill_null(0)
+    least = pl.when(low > 0).then(low).when(high < 0).then(high)
+    shown = pl.when(called).then(least).when(calls).then(-least)
+    found = bounds.select(shown.cast(pl.Float64)).to_series().drop_nulls()
+    return float(np.median(found.to_numpy())) if found.len() else 0.0
+
+
+def _carried(bounds: pl.DataFrame, seeds: set[str], ahead: float, chosen: set[str]) -> set[str]:
+    """The seeds and all held hosts that bounds tie to them, if the seeds are `ahead` by so much."""
+    up = (pl.col("low") > TOLERANCE - ahead) | (pl.col("high") < -ahead - TOLERANCE)
+    down = (pl.col("low") > TOLERANCE + ahead) | (pl.col("high") < ahead - TOLERANCE)
+    weight = pl.col("calls").sum()
+    ties = bounds.group_by("caller", "callee").agg(
+        *(
+            ((one.fill_null(value=False) * pl.col("calls")).sum() / weight >= SHARE).alias(name)
+            for name, one in (("calls_it", up), ("called_by", down))
+        ),
+        weight=weight,
+    )
+    ties = ties.filter(pl.col("weight") >= CALLS)
+    reach: dict[str, set[str]] = defaultdict(set)
+    for caller, callee, calls_it, called_by, _ in ties.rows():
+        if calls_it:
+            reach[caller].add(callee)
+        if called_by:
+            reach[callee].add(caller)
+    found = set(seeds)
+    edge = found
+    while edge:
+        edge = {other for one in edge for other in reach[one]} - found - (chosen - seeds)
+        found = found | edge
+    return found
 
 
 def anchored(bounds: pl.DataFrame, free: Collection[str]) -> set[str]:
