@@ -1,4 +1,4 @@
-"""Makes the shipped weights from the examples: `python -m rca.intents.train`.
+"""Makes the shipped weights from the examples: `python -m rca.intents.train [FILE]`.
 
 The temperature is fitted on software that no phrase was written with (`labelled.CALIBRATING`).
 How right the model is: `python -m bench.intents`.
@@ -6,6 +6,7 @@ How right the model is: `python -m bench.intents`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def left_out(examples: Sequence[Example]) -> Array:
 
 def main() -> None:
     model = trained(labelled.read(), labelled.read(labelled.CALIBRATING))
-    save(model, FILE)
+    save(model, Path(sys.argv[1]) if len(sys.argv) > 1 else FILE)
 
 
 def save(model: Model, file: Path) -> None:
