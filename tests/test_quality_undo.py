@@ -282,6 +282,8 @@ def test_rules_of_errors_logs_and_samples_are_undone_too(tmp_path: Path) -> None
             {"body": "2025-03-11 one li", "partial": True, "pod": "a"},
             {"body": "ne in two", "partial": False, "pod": "a"},
             {"body": "2025-03-11 whole", "partial": False, "pod": "a"},
+            {"body": "TypeError: total of undefined", "partial": False, "pod": "b"},
+            {"body": "    at charge (/app/charge.js:14:9)", "partial": False, "pod": "b"},
         ],
         "raw_samples": [{"metric": "m", "series": 1, "value": 1.0}] * 2,
     }
@@ -293,21 +295,23 @@ def test_rules_of_errors_logs_and_samples_are_undone_too(tmp_path: Path) -> None
         )
         whole = pl.concat([empty(TABLES[name]), made], how="diagonal_relaxed")
         lake.append(name, fit(TABLES[name], whole))
-    counts = {"errors": 1, "logs": 2, "samples": 1}
+    rules = ("error_duplicate", "error_clock", "partial_join", "stack_join", "sample_duplicate")
+    counts = {"errors": 1, "logs": 3, "samples": 1}
     repair(lake)
     assert {name: lake.read(name).height for name in counts} == counts
-    for rule in ("error_duplicate", "error_clock", "partial_join", "sample_duplicate"):
+    balanced(lake)
+    for rule in rules:
         assert audited(lake, rule).height or rule == "error_clock"
         undo(lake, rule)
     repair(lake)
     assert {name: lake.read(name).height for name in counts} == {
         "errors": 2,
-        "logs": 3,
+        "logs": 5,
         "samples": 2,
     }
     assert set(lake.read("errors")["ts"]) == {at}
     balanced(lake)
-    for rule in ("error_duplicate", "error_clock", "partial_join", "sample_duplicate"):
+    for rule in rules:
         redo(lake, rule)
     repair(lake)
     assert {name: lake.read(name).height for name in counts} == counts

@@ -45,6 +45,15 @@ def matrix(texts: Sequence[str]) -> sparse.csr_matrix:
     return sparse.csr_matrix((values, columns, ends), shape=shape, dtype=np.float64)
 
 
+def hidden(rows: sparse.csr_matrix) -> tuple[sparse.csr_matrix, ...]:
+    """`rows` again without phrases, and without concepts too: learned beside the whole ones, they
+    make the words count, for software whose phrases nobody wrote down."""
+    kept = np.ones((2, WIDTH))
+    kept[0, len(CONCEPTS) : len(_NAMED)] = 0
+    kept[1, : len(_NAMED)] = 0
+    return tuple((rows @ sparse.diags(one)).tocsr() for one in kept)
+
+
 def _row(text: str) -> dict[int, float]:
     words = [_STEM.sub("", word) if len(word) > 4 else word for word in _TOKEN.findall(text)]
     kinds = {
