@@ -299,7 +299,7 @@ def test_the_confidence_says_how_it_was_fitted() -> None:
     fitted = verdict.calibration()
     assert sum(fitted["rows"].values()) >= 150
     assert fitted["error"] <= 0.05
-    sure = {"loud": 3.0, "lead": 0.9, "agree": 3.0}
+    sure = {"loud": 0.5, "lead": 0.3, "agree": 1.0}
     for name in sure:
         assert verdict.confidence({**sure, name: 0.0}, 500) < verdict.confidence(sure, 500)
 
