@@ -83,6 +83,8 @@ def _events(facts: Facts, row: dict[str, object]) -> pl.DataFrame | None:
         )
         usual = calls.filter(~pl.col("bad"))["gap"].quantile(0.95) or 0.0
         return calls.select(ts="start", abnormal=pl.col("gap") > 1.5 * usual + network.MS)
+    if kind == "loss":
+        return _lost(facts, str(service))
     if kind == "latency":
         mine = latency.slow(facts.spans).filter(
             pl.col("service") == service, pl.col("operation") == subject
@@ -98,6 +100,15 @@ def _events(facts: Facts, row: dict[str, object]) -> pl.DataFrame | None:
     rises = float(row["after"] or 0) > float(row["before"] or 0)  # type: ignore[arg-type]
     beyond = pl.col("value") > middle if rises else pl.col("value") < middle
     return mine.select("ts", abnormal=beyond)
+
+
+def _lost(facts: Facts, service: str) -> pl.DataFrame:
+    """Calls to the service: abnormal when far later than usual, or failed and never answered."""
+    calls = network.edges(facts.spans).filter(pl.col("callee") == service)
+    usual = calls.filter(~pl.col("bad"))["gap"].quantile(0.98) or 0.0
+    late = calls.select(ts="start", abnormal=pl.col("gap") > 1.5 * usual + network.TAIL)
+    none = facts.spans.filter("unanswered", pl.col("callee") == service)
+    return pl.concat([late, none.select(ts="start", abnormal="error")])
 
 
 def _log_events(facts: Facts, service: str, template: str) -> pl.DataFrame:

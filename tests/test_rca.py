@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -286,10 +287,21 @@ def test_the_command_prints_one_object(demo_folder: Path) -> None:
 
 
 def test_no_name_of_a_system_under_test_is_in_the_code() -> None:
-    services = {one["service"] for one in TRUTH} | {"checkout", "frontend", "ts-", "train-ticket"}
+    services = {one["service"] for one in TRUTH} | {"checkout", "frontend", "train-ticket"}
+    prefixed = re.compile(r"\bts-[a-z0-9]+-service|train.?ticket|nezha", re.IGNORECASE)
     for file in (ROOT / "rca").rglob("*.py"):
-        words = set(file.read_text(encoding="utf-8").replace('"', " ").replace("'", " ").split())
-        assert not words & services, file
+        text = file.read_text(encoding="utf-8")
+        assert not set(text.replace('"', " ").replace("'", " ").split()) & services, file
+        assert not prefixed.search(text), file
+
+
+def test_the_confidence_says_how_it_was_fitted() -> None:
+    fitted = verdict.calibration()
+    assert sum(fitted["rows"].values()) >= 150
+    assert fitted["error"] <= 0.05
+    sure = {"loud": 0.5, "lead": 0.3, "agree": 1.0}
+    for name in sure:
+        assert verdict.confidence({**sure, name: 0.0}, 500) < verdict.confidence(sure, 500)
 
 
 def test_diagnoses_fit_their_table(lake: Lake) -> None:
