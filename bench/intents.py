@@ -6,7 +6,7 @@
 Three sets, by how far the model is from them: `examples`, each kind of software judged by a model
 that learned from the others (the phrases of `rca.intents.phrases` were written with all of them
 in sight, so this flatters); `calibrating`, which only the temperature and the threshold were
-chosen with; `bench/aside`, which nothing was chosen with. The named alternative is the constant:
+chosen with; `bench/aside`, written last, which nothing was tuned with. The named alternative is the constant:
 the most frequent intent of the set.
 """
 
