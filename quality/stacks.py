@@ -49,8 +49,7 @@ def going_on(lines: pl.DataFrame, stream: Sequence[str]) -> pl.DataFrame:
     after_blank = before(is_["blank"])
     starts = is_["traceback"] | (is_["error"] & before(trace, -1) & ~opened)
     goes_on = (
-        trace
-        | (opened & is_["indented"])
+        ((trace | (opened & is_["indented"])) & ~after_blank)
         | (opened & flat & before(is_["indented"]) & body.str.contains(r"^[A-Za-z_][\w.]*(?::|$)"))
         | (starts & before(is_["worried"] & ~is_["traceback"] & ~is_["error"]))
         | is_["chained"]

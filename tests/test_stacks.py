@@ -141,6 +141,11 @@ def test_indented_lines_that_are_no_trace_stay_as_they_are() -> None:
     assert stack_join.apply(lines, NONE).lines.equals(lines)
 
 
+def test_a_frame_after_an_empty_line_goes_on_from_nothing() -> None:
+    lines = frame(["ERROR [main] Request failed", "", "\tat shop.Api.get(Api.java:12)"])
+    assert stack_join.apply(lines, NONE).lines.equals(lines)
+
+
 def test_the_same_exception_has_one_template_whatever_the_frames() -> None:
     trace, _ = TRACES["java"]
     other = trace.replace("Api.java:9", "Api.java:12") + "\n\tat shop.Main.main(Main.java:3)"
@@ -152,7 +157,7 @@ PIECES = st.sampled_from([line for trace, _ in TRACES.values() for line in trace
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(PIECES | st.just("a line"), min_size=1, max_size=14), st.randoms())
+@given(st.lists(PIECES | st.sampled_from(["a line", ""]), min_size=1, max_size=14), st.randoms())
 def test_no_line_is_lost_order_does_not_matter_and_joining_twice_is_joining_once(
     bodies: list[str], dice: object
 ) -> None:
