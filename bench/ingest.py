@@ -142,6 +142,8 @@ def one(case: str, source: str, to: str) -> None:
     if "numba" in case:
         fast = import_module("ingest.xor_compiled")  # nor is loading compiled code
         fast.frames(np.zeros(0, np.uint8))
+        none = np.zeros(1, np.int64)
+        import_module("ingest.xor").decode(np.zeros(16, np.uint8), none, none + 2)
     with Peak() as peak:
         began = time.perf_counter()
         rows = CASES[case](source, to)

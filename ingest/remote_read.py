@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -19,7 +20,6 @@ import requests
 
 from ingest import xor
 from ingest.batch import Batch, Place
-from ingest.crc32c import crc32c
 from ingest.native_histograms import HistogramChunk
 from ingest.selectors import matchers
 from ingest.series import Catalog
@@ -34,6 +34,7 @@ _HEADERS = {
 }
 _XOR = 1  # the type of a chunk of floats
 _HISTOGRAMS = 4  # the field of native histograms in a series of samples
+_TEXTS = ("metric", "cluster", "namespace", "environment")
 Bytes = npt.NDArray[np.uint8]
 Labels = tuple[tuple[str, str], ...]
 
@@ -152,16 +153,30 @@ def batch(found: Samples, catalog: Catalog, place: Place) -> Batch:
     sizes = found.counts[order]
     before = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
     take = np.arange(len(found.times)) + np.repeat(firsts[:-1][order] - before, sizes)
-    texts = ("metric", "cluster", "namespace", "environment")
-    samples = described.select(pl.col(*texts).cast(pl.Categorical), "series")
-    samples = samples[np.repeat(order, sizes)].with_columns(
-        _moments(found.times[take]).alias("ts"), pl.Series("value", found.values[take])
+    samples = pl.DataFrame(
+        [
+            *(_repeated(described[name], order, sizes) for name in _TEXTS),
+            pl.Series("series", np.repeat(described["series"].to_numpy()[order], sizes)),
+            _moments(found.times[take]).alias("ts"),
+            pl.Series("value", found.values[take]),
+        ]
     )
     seen = described.select("metric", "series", "labels", "type", "unit", "help").with_columns(
         _moments(found.times[firsts[:-1]]).alias("first_seen"),
         _moments(found.times[firsts[1:] - 1]).alias("last_seen"),
     )
     return Batch(samples, len(found.times), series=seen, ordered=True)
+
+
+def _repeated(
+    texts: pl.Series, order: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]
+) -> pl.Series:
+    """A text of each series for each of its samples, as categories."""
+    if texts.n_unique() < 2:
+        return pl.repeat(texts.first(), int(sizes.sum()), dtype=pl.Categorical, eager=True).alias(
+            texts.name
+        )
+    return texts.cast(pl.Categorical)[np.repeat(order, sizes)]
 
 
 def _moments(times: npt.NDArray[np.int64]) -> pl.Series:
@@ -177,6 +192,7 @@ class _Frames(NamedTuple):
 
 def _chunked(data: bytes) -> Reply:
     """The series of a stream of frames."""
+    _check(data)
     content = np.frombuffer(data, np.uint8)
     fast = xor.compiled()
     if fast:
@@ -199,6 +215,19 @@ def _chunked(data: bytes) -> Reply:
     return Reply(Samples(owners, counts, samples.times, samples.values), histograms)
 
 
+def _check(data: bytes) -> None:
+    """ValueError where a frame is cut, or is not what its checksum tells."""
+    at = 0
+    while at < len(data):
+        size, at = _read_varint(data, at)
+        at += 4
+        if at + size > len(data):
+            raise ValueError("the last frame is cut")
+        if int.from_bytes(data[at - 4 : at], "big") != google_crc32c.value(data[at : at + size]):
+            raise ValueError("a frame is not what its checksum tells")
+        at += size
+
+
 def _frames(data: bytes) -> _Frames:
     """What lies where in a stream of frames."""
     chunks, series = list[tuple[int, int, int, int]](), list[tuple[int, int]]()
@@ -206,10 +235,6 @@ def _frames(data: bytes) -> _Frames:
     while at < len(data):
         size, at = _read_varint(data, at)
         at += 4
-        if at + size > len(data):
-            raise ValueError("the last frame is cut")
-        if int.from_bytes(data[at - 4 : at], "big") != crc32c(data[at : at + size]):
-            raise ValueError("a frame is not what its checksum tells")
         for number, (low, high) in _spans(data, at, at + size):
             if number == 1:
                 end = low

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from ingest.crc32c import TABLES
-
 
 @njit(cache=True)
 def _bits(content, at, count):
@@ -147,38 +145,9 @@ def _field(data, at):
 
 
 @njit(cache=True)
-def crc32c(data, at, stop):
-    """The checksum of some bytes, eight at a time."""
-    found = np.uint32(0xFFFFFFFF)
-    while at + 8 <= stop:
-        low = found ^ (
-            np.uint32(data[at])
-            | np.uint32(data[at + 1]) << np.uint32(8)
-            | np.uint32(data[at + 2]) << np.uint32(16)
-            | np.uint32(data[at + 3]) << np.uint32(24)
-        )
-        found = (
-            TABLES[7, low & 255]
-            ^ TABLES[6, (low >> 8) & 255]
-            ^ TABLES[5, (low >> 16) & 255]
-            ^ TABLES[4, low >> 24]
-            ^ TABLES[3, data[at + 4]]
-            ^ TABLES[2, data[at + 5]]
-            ^ TABLES[1, data[at + 6]]
-            ^ TABLES[0, data[at + 7]]
-        )
-        at += 8
-    while at < stop:
-        found = (found >> np.uint32(8)) ^ TABLES[0, (found ^ data[at]) & 255]
-        at += 1
-    return found ^ np.uint32(0xFFFFFFFF)
-
-
-@njit(cache=True)
 def frames(data):
     """The chunks of a stream of frames: where each lies, its type and its series; and where the
-    labels of each series lie. `sound` is False where a frame is not what its checksum tells, or a
-    field reaches beyond the end."""
+    labels of each series lie. `sound` is False where a field reaches beyond the end."""
     most = len(data) // 4 + 1
     chunks = np.empty((most, 4), np.int64)
     series = np.empty((most, 2), np.int64)
@@ -187,11 +156,6 @@ def frames(data):
         size, at = _number(data, at)
         stop = at + 4 + size
         sound = size >= 0 and stop <= len(data)
-        if sound:
-            told = np.uint32(0)
-            for place in range(4):
-                told = told << np.uint32(8) | np.uint32(data[at + place])
-            sound = told == crc32c(data, at + 4, stop)
         at += 4
         while at < stop and sound:
             number, value, long, at = _field(data, at)

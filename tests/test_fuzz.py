@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import polars as pl
 import pytest
@@ -37,7 +38,6 @@ from ingest import (
     xor,
 )
 from ingest.batch import Batch, Piece, Place
-from ingest.crc32c import crc32c
 from ingest.land import delivered
 from ingest.mask import mask
 from ingest.series import Catalog
@@ -440,7 +440,7 @@ def test_the_output_of_git_is_read_whatever_it_holds(data: st.DataObject) -> Non
 
 
 def frame(message: bytes) -> bytes:
-    return varint(len(message)) + crc32c(message).to_bytes(4, "big") + message
+    return varint(len(message)) + google_crc32c.value(message).to_bytes(4, "big") + message
 
 
 def chunk_of(samples: list[tuple[int, float]]) -> bytes:
