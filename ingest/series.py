@@ -24,6 +24,8 @@ class Catalog:
     def __init__(self, about: Mapping[str, Mapping[str, str]]) -> None:
         self.about = {"TYPE": {}, "UNIT": {}, "HELP": {}, **about}
         self._known: dict[tuple[tuple[str, str], ...], dict[str, Any]] = {}
+        self._last: tuple[tuple[list[tuple[tuple[str, str], ...]], Place], pl.DataFrame] | None
+        self._last = None
 
     def row(self, labels: tuple[tuple[str, str], ...], place: Place) -> dict[str, Any]:
         """One series as a row of `series`, with the place its samples get."""
@@ -36,7 +38,12 @@ class Catalog:
         return known
 
     def frame(self, labels: Sequence[tuple[tuple[str, str], ...]], place: Place) -> pl.DataFrame:
-        """A row per series, `row` its position."""
-        rows = [self.row(one, place) for one in labels]
-        found = pl.DataFrame(rows, schema=_SCHEMA).with_row_index("row")
-        return found.with_columns(pl.col("labels").cast(pl.Map(pl.String, pl.String)))
+        """A row per series, `row` its position. The last answer is kept: mostly the next window
+        has the same series."""
+        asked = (list(labels), place)
+        if self._last is None or self._last[0] != asked:
+            rows = [self.row(one, place) for one in labels]
+            found = pl.DataFrame(rows, schema=_SCHEMA).with_row_index("row")
+            found = found.with_columns(pl.col("labels").cast(pl.Map(pl.String, pl.String)))
+            self._last = asked, found
+        return self._last[1]
