@@ -13,7 +13,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class Peak:
     """Use as a context; `megabytes` afterwards. Pages that processes share count for each."""
 
-    def __init__(self, every: float = 0.05) -> None:
+    def __init__(self, every: float = 0.25) -> None:
         self.megabytes = 0.0
         self._every = every
         self._done = threading.Event()

@@ -186,7 +186,7 @@ class Server:
         if took > SLOW:
             self.step.trouble = True
             time.sleep(min(took, 30.0))
-        self.step.settle(len(reply.samples.times) // 4)
+        self.step.settle(len(reply.samples.times) // 8)
         kept, left_out = self._capped(reply.samples)
         batch = remote_read.batch(kept, self.catalog, self.given.place)
         native, refused, more = self._histograms(reply.histograms, stretch)

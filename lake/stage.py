@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -100,15 +101,21 @@ def _number(name: str) -> int:
 
 def stage(folder: Path, table: Table, rows: pl.DataFrame) -> list[Staged]:
     """Write fitted, sorted rows of a table below its folder, one file per partition."""
-    parts = [
-        (values, part[low : low + _ROWS])
-        for values, part in _partitions(table, rows)
-        for low in range(0, part.height, _ROWS)
-    ]
+    parts = [(values, some) for values, part in _partitions(table, rows) for some in _files(part)]
     if len(parts) < 2:
         return [_written(folder, table, *one) for one in parts]
     with ThreadPoolExecutor() as threads:
         return list(threads.map(lambda one: _written(folder, table, *one), parts))
+
+
+def _files(part: pl.DataFrame) -> list[pl.DataFrame]:
+    """The rows of a partition by file, in files of one size that keep all cores busy."""
+    if part.height <= _ROWS:
+        return [part]
+    cores = os.cpu_count() or 1
+    rounds = -(-part.height // (_ROWS * cores))
+    size = -(-part.height // (rounds * cores))
+    return [part[low : low + size] for low in range(0, part.height, size)]
 
 
 def merged(folder: Path, staged: Sequence[Staged], of: int) -> list[Staged]:
