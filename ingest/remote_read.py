@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 import requests
 
-from ingest import xor
+from ingest import wire, xor
 from ingest.batch import Batch, Place
 from ingest.native_histograms import HistogramChunk
 from ingest.selectors import matchers
@@ -107,16 +107,18 @@ def pull(web: Web, selectors: Sequence[str], start: int, stop: int) -> Reply:
     Raises UserError when the server does not serve them.
     """
     queries = [_query(selector, start, stop - 1) for selector in selectors]
-    body = b"".join(_text(1, query) for query in queries) + _field(2, 1) + _field(2, 0)
+    asked = b"".join(wire.bytes_field(1, query) for query in queries)
+    body = asked + wire.number_field(2, 1) + wire.number_field(2, 0)
     found = web.ask("POST", "/api/v1/read", decoded, data=_snappy(body), headers=_HEADERS)
     return found._replace(samples=found.samples.inside(start, stop))
 
 
 def _query(selector: str, start: int, end: int) -> bytes:
     """A Query for the series of a selector between two times (ms, both included)."""
-    found = _field(1, start) + _field(2, end)
+    found = wire.number_field(1, start) + wire.number_field(2, end)
     for kind, label, value in matchers(selector):
-        found += _text(3, _field(1, kind) + _text(2, label) + _text(3, value))
+        named = wire.bytes_field(2, label) + wire.bytes_field(3, value)
+        found += wire.bytes_field(3, wire.number_field(1, kind) + named)
     return found
 
 
@@ -219,7 +221,7 @@ def _check(data: bytes) -> None:
     """ValueError where a frame is cut, or is not what its checksum tells."""
     at = 0
     while at < len(data):
-        size, at = _read_varint(data, at)
+        size, at = wire.read_varint(data, at)
         at += 4
         if at + size > len(data):
             raise ValueError("the last frame is cut")
@@ -233,12 +235,12 @@ def _frames(data: bytes) -> _Frames:
     chunks, series = list[tuple[int, int, int, int]](), list[tuple[int, int]]()
     at = 0
     while at < len(data):
-        size, at = _read_varint(data, at)
+        size, at = wire.read_varint(data, at)
         at += 4
-        for number, (low, high) in _spans(data, at, at + size):
+        for number, (low, high) in wire.fields(data, at, at + size):
             if number == 1:
                 end = low
-                for field, (start, stop) in _spans(data, low, high):
+                for field, (start, stop) in wire.fields(data, low, high):
                     if field == 1:
                         end = stop
                     elif field == 2:
@@ -254,8 +256,8 @@ def _chunk(data: bytes, at: int, end: int) -> tuple[int, int, int]:
     """Where a chunk's data lies, and its type."""
     kind = start = stop = 0
     while at < end:
-        key, at = _read_varint(data, at)
-        value, at = _read_varint(data, at)
+        key, at = wire.read_varint(data, at)
+        value, at = wire.read_varint(data, at)
         if key & 7 == 2:
             start, stop = at, at + value
             at = stop
@@ -271,73 +273,29 @@ def _chunk(data: bytes, at: int, end: int) -> tuple[int, int, int]:
 @lru_cache(maxsize=200_000)
 def _labels(block: bytes) -> Labels:
     """The labels (field 1) at the head of a series; the same come window after window."""
-    return tuple(_label(block, *place) for _, place in _spans(block, 0, len(block)))
+    return tuple(_label(block, *place) for _, place in wire.fields(block, 0, len(block)))
 
 
 def _label(data: bytes, at: int, end: int) -> tuple[str, str]:
     name = value = ""
-    for number, (low, high) in _spans(data, at, end):
+    for number, (low, high) in wire.fields(data, at, end):
         text = data[low:high].decode()
         name, value = (text, value) if number == 1 else (name, text)
     return name, value
 
 
-def _field(number: int, value: int) -> bytes:
-    return bytes([number << 3]) + _varint(value)
-
-
-def _text(number: int, value: str | bytes) -> bytes:
-    data = value.encode() if isinstance(value, str) else value
-    return bytes([number << 3 | 2]) + _varint(len(data)) + data
-
-
-def _varint(value: int) -> bytes:
-    value &= (1 << 64) - 1
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while shift < 63:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise ValueError("a number that is too long")
-
-
 def parse(data: bytes) -> Iterator[Series]:
     """The series of a ReadResponse: results (1) of timeseries (1) of labels (1), samples (2)."""
-    for _, result in _spans(data, 0, len(data)):
-        for _, (start, end) in _spans(data, *result):
+    for _, result in wire.fields(data, 0, len(data)):
+        for _, (start, end) in wire.fields(data, *result):
             yield _series(data, start, end)
-
-
-def _spans(data: bytes, at: int, end: int) -> Iterator[tuple[int, tuple[int, int]]]:
-    """(field number, where it lies) of each length-delimited field."""
-    while at < end:
-        key, at = _read_varint(data, at)
-        value, at = _read_varint(data, at)
-        if key & 7 == 2:
-            if at + value > end:
-                raise ValueError("a field reaches beyond its message")
-            yield key >> 3, (at, at + value)
-            at += value
-        elif key & 7:
-            raise ValueError("a field of a form that no message here has")
 
 
 def _series(data: bytes, at: int, end: int) -> Series:
     """Labels come first, then samples until the end."""
     labels = []
     while at < end and data[at] == 0x0A:
-        size, start = _read_varint(data, at + 1)
+        size, start = wire.read_varint(data, at + 1)
         at = start + size
         labels.append(_label(data, start, at))
     if at > end:
@@ -345,7 +303,7 @@ def _series(data: bytes, at: int, end: int) -> Series:
     try:
         times, values = _samples(np.frombuffer(data, np.uint8, end - at, at))
     except (ValueError, IndexError):
-        if any(number == _HISTOGRAMS for number, _ in _spans(data, at, end)):
+        if any(number == _HISTOGRAMS for number, _ in wire.fields(data, at, end)):
             raise UserError(
                 f"{dict(labels).get('__name__')} is a native histogram, which this server does not"
                 " serve as chunks. Leave the metric out by `selectors`."
@@ -371,7 +329,7 @@ def _samples(block: Bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float6
     values = np.zeros(len(starts), np.float64)
     eight = body[has_value][:, None] + np.arange(1, 9)
     values[has_value] = np.ascontiguousarray(block[eight]).view("<f8")[:, 0]
-    return _varints(block, number + 1, ends), values
+    return wire.varints(block, number + 1, ends), values
 
 
 def _starts(block: Bytes) -> npt.NDArray[np.int64]:
@@ -391,24 +349,12 @@ def _starts(block: Bytes) -> npt.NDArray[np.int64]:
     return np.sort(found)
 
 
-def _varints(
-    block: Bytes, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    out = np.zeros(len(starts), np.int64)
-    padded = np.concatenate([block, np.zeros(10, np.uint8)])
-    for index in range(int((ends - starts).max())):
-        inside = starts + index < ends
-        part = (padded[starts + index] & 0x7F).astype(np.int64) << (7 * index)
-        out |= np.where(inside, part, 0)
-    return out
-
-
 def _snappy(data: bytes) -> bytes:
     return bytes(pa.Codec("snappy").compress(data))
 
 
 def _unsnappy(data: bytes) -> bytes:
-    size, _ = _read_varint(data, 0)
+    size, _ = wire.read_varint(data, 0)
     if size > len(data) * 64:  # more than snappy can hold
         raise ValueError("a length that cannot be")
     return bytes(pa.Codec("snappy").decompress(data, decompressed_size=size))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest import openmetrics, remote_read
+from ingest import openmetrics, remote_read, wire
 from ingest.batch import Place
 from ingest.cardinality import metrics
 from ingest.run import ingest
@@ -76,7 +76,7 @@ def test_a_cut_text_is_refused() -> None:
 def message(value: float, at: int) -> bytes:
     """A remote-read Sample as Prometheus encodes it: a zero value is left out."""
     bits = np.float64(value).tobytes()
-    body = (b"" if bits == bytes(8) else b"\x09" + bits) + b"\x10" + remote_read._varint(at)
+    body = (b"" if bits == bytes(8) else b"\x09" + bits) + b"\x10" + wire.varint(at)
     return b"\x12" + bytes([len(body)]) + body
 
 
