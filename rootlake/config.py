@@ -73,7 +73,9 @@ class Run(_Section):
 
     parallel: int = Field(default=4, ge=1, description="sources pulled side by side")
     timeout: float = Field(default=1800.0, gt=0, description="seconds one source may take")
-    steps: tuple[Literal["repair", "detect", "diagnose"], ...] = ("repair", "detect", "diagnose")
+    steps: tuple[Literal["repair", "quality", "detect", "diagnose"], ...] = Field(
+        default=("repair", "quality", "detect", "diagnose"), description="what follows the pulls"
+    )
     metrics: str | None = Field(default=None, description="file for rootlake's own metrics")
 
 

@@ -1,4 +1,4 @@
-"""One scheduled cycle: every configured source pulled, then repair, detection and diagnosis.
+"""One scheduled cycle: every configured source pulled, then repair, checks, detection, diagnosis.
 
 Each source is pulled by a process of its own (`rootlake ingest NAME`), so that one that hangs,
 fails or runs out of memory stops no other; what it landed stays, and the next cycle goes on.
@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from lake import Lake, UserError
+from lake import UNPLACED, Lake, UserError
 from rootlake.config import Config, Source
 
 _TABLES = {
@@ -52,6 +52,17 @@ class Cycle:
     sources: list[Pulled] = field(default_factory=list)
     steps: dict[str, Any] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
+
+    def looks(self) -> bool:
+        """Whether something needs a look though all worked: refused records, a silent source, rows
+        in quarantine, a check that fails, a diagnosis that is inconclusive or missing."""
+        of = self.steps.get
+        return (
+            any(one.silent or one.counts.get("quarantined") for one in self.sources)
+            or bool(of("repair", {}).get("quarantined"))
+            or bool(of("quality", {}).get("failed"))
+            or any(of("diagnose", {}).get(name) for name in ("inconclusive", "left"))
+        )
 
 
 def cycle(
@@ -139,7 +150,8 @@ def _pull(
 
 
 def _follow(config: Config, lake: Lake, done: Cycle, tell: Callable[[str], None]) -> None:
-    """What follows the pulls: how fresh each source is, then the steps asked for."""
+    """What follows the pulls: how fresh each source is, then the steps asked for. One that fails
+    stops no other: the tables they read are whole at any time."""
     now = datetime.now(UTC)
     for one, source in zip(done.sources, config.sources, strict=bool(done.sources)):
         newest = _newest(lake, source)
@@ -151,8 +163,8 @@ def _follow(config: Config, lake: Lake, done: Cycle, tell: Callable[[str], None]
             done.steps[step] = _STEPS[step](lake, config)
         except UserError as error:
             done.steps[step] = {"error": str(error)}
+        if "error" in done.steps[step]:
             done.failed.append(step)
-            return
 
 
 def _newest(lake: Lake, source: Source) -> datetime | None:
@@ -196,10 +208,26 @@ def _repair(lake: Lake, config: Config) -> dict[str, Any]:
 
     found = repair(lake, expected=config.expected()).as_dict()
     label(lake)
+    told: dict[str, Any] = {
+        "days": len(found["days"]),
+        "rows changed": sum(found["rules"].values()),
+        "quarantined": found["quarantined"],
+    }
     if found["refused"]:
         days = ", ".join(f"{one['date']} of {one['table']}" for one in found["refused"])
-        raise UserError(f"an expectation refused {days}; `rootlake repair` says why.")
-    return {"days": len(found["days"]), "rows changed": sum(found["rules"].values())}
+        told["error"] = f"an expectation refused {days}; `rootlake repair` says why."
+    return told
+
+
+def _quality(lake: Lake, config: Config) -> dict[str, Any]:
+    """The checks of the newest day; a lake of changes alone has nothing to check."""
+    from quality.expectations import CLEAN
+    from rootlake.judged import judged
+
+    if not any(set(lake.days(table)) - {UNPLACED} for table in CLEAN):
+        return {"checks": 0, "failed": []}
+    found = judged(lake, config, datetime.now(UTC))
+    return {"date": found["date"], "checks": len(found["checks"]), "failed": found["failed"]}
 
 
 def _detect(lake: Lake, _config: Config) -> dict[str, Any]:
@@ -210,7 +238,7 @@ def _detect(lake: Lake, _config: Config) -> dict[str, Any]:
 
 
 def _diagnose(lake: Lake, _config: Config) -> dict[str, Any]:
-    """Every incident that has no diagnosis yet."""
+    """Every incident that has no diagnosis yet; one whose telemetry is gone holds up no other."""
     from rca.diagnose import diagnose
     from rca.question import of_incident
 
@@ -222,13 +250,19 @@ def _diagnose(lake: Lake, _config: Config) -> dict[str, Any]:
         .join(known, on="incident_id", how="anti")["incident_id"]
         .to_list()
     )
+    verdicts, left = list[str](), dict[str, str]()
     for name in names:
-        diagnose(lake, of_incident(lake, name))
-    return {"diagnosed": len(names)}
+        try:
+            verdicts.append(diagnose(lake, of_incident(lake, name))["verdict"])
+        except UserError as error:
+            left[name] = str(error)
+    told = {"diagnosed": len(verdicts), "inconclusive": verdicts.count("inconclusive")}
+    return {**told, "left": left} if left else told
 
 
 _STEPS: dict[str, Callable[[Lake, Config], dict[str, Any]]] = {
     "repair": _repair,
+    "quality": _quality,
     "detect": _detect,
     "diagnose": _diagnose,
 }
@@ -251,6 +285,12 @@ def openmetrics(done: Cycle, now: datetime) -> str:
             f'rootlake_source_{name}{{source="{_escaped(one.name)}",kind="{one.kind}"}} {found:g}'
             for one in done.sources
             if (found := value(one)) is not None
+        ]
+    if "failed" in done.steps.get("quality", {}):
+        lines += [
+            "# TYPE rootlake_checks_failed gauge",
+            "# HELP rootlake_checks_failed Checks of the newest day that do not hold.",
+            f"rootlake_checks_failed {len(done.steps['quality']['failed'])}",
         ]
     lines += [
         "# TYPE rootlake_cycle_end_time_seconds gauge",

@@ -11,12 +11,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
-from lake import Lake, UserError
+from ingest.run import ingest
+from lake import TABLES, Lake, UserError
 from lake.migrate import Step, migrate, pending
 from lake.store import FORMAT_KEY
+from rootlake.cli import main
 from rootlake.config import load
+from rootlake.cycle import Cycle, cycle
 
 from .conftest import ROOT, rootlake
 from .test_land import traces
@@ -42,8 +46,8 @@ def test_a_cycle_pulls_repairs_and_detects_and_a_second_changes_nothing(tmp_path
     file = settings(tmp_path, 'kind = "jaeger"\ntarget = "traces"')
     code, first = ran(file)
     assert (code, first["sources"][0]["counts"]["rows"], first["failed"]) == (0, 80, [])
-    assert list(first["steps"]) == ["repair", "detect", "diagnose"]
-    versions = Lake(tmp_path / "lake").versions("raw_spans", "spans", "red", "repairs")
+    assert list(first["steps"]) == ["repair", "quality", "detect", "diagnose"]
+    versions = Lake(tmp_path / "lake").versions(*TABLES)
     code, again = ran(file)
     assert (code, again["sources"][0]["counts"]["rows"]) == (0, 0)
     assert Lake(tmp_path / "lake").versions(*versions) == versions
@@ -64,6 +68,61 @@ def test_one_source_that_fails_stops_no_other_and_is_named(tmp_path: Path) -> No
     assert 'rootlake_source_up{source="prod",kind="prometheus"} 0' in own
     assert 'rootlake_source_rows{source="jaeger",kind="jaeger"} 40' in own
     assert own.endswith("# EOF\n")
+
+
+@pytest.fixture
+def pulled(tmp_path: Path) -> Path:
+    """Settings of a lake with spans that `run` has still to make something of."""
+    traces(tmp_path / "traces", files=1, spans=40)
+    ingest(Lake(tmp_path / "lake"), "jaeger", tmp_path / "traces")
+    return settings(tmp_path)
+
+
+def followed(file: Path, more: str = "") -> Cycle:
+    file.write_text(file.read_text() + more)
+    return cycle(load(str(file)), Lake(file.parent / "lake"), [], pull=False)
+
+
+def test_a_check_that_fails_is_kept_and_told_and_stops_nothing(
+    pulled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = '[[expectations]]\nname = "quick"\ntable = "spans"\npredicate = "duration_ns < 0"\n'
+    pulled.write_text(pulled.read_text() + own)
+    words = ["--config", str(pulled), "run", "--no-ingest"]
+    assert main(words) == 0
+    assert re.search(r"quality .* FAILED: .*spans\.quick", capsys.readouterr().out)
+    assert main([*words, "--strict"]) == 3
+    told = capsys.readouterr().out
+    assert "spans.quick" in told
+    assert "detect " in told
+    assert "diagnose " in told
+    kept = Lake(pulled.parent / "lake").read("scorecard")
+    mine = kept.filter(pl.col("check_name") == "expect quick")
+    assert mine["faulty"].sum() == 40
+    assert "rootlake_checks_failed " in (pulled.parent / "own.om").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "failed", "says"),
+    [
+        pytest.param(
+            "predicate = 'speed < 1'", "quality", "speed", id="a predicate that cannot be"
+        ),
+        pytest.param(
+            "predicate = 'duration_ns < 0'\naction = 'fail'",
+            "repair",
+            "an expectation refused",
+            id="a day that is refused",
+        ),
+    ],
+)
+def test_a_step_that_fails_is_named_and_the_others_run(
+    pulled: Path, more: str, failed: str, says: str
+) -> None:
+    done = followed(pulled, f"[[expectations]]\nname = 'x'\ntable = 'spans'\n{more}\n")
+    assert done.failed == [failed]
+    assert says in done.steps[failed]["error"]
+    assert list(done.steps) == ["repair", "quality", "detect", "diagnose"]
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")

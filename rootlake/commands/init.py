@@ -25,7 +25,7 @@ lake = "lake"                        # a folder, or an object store: "s3://bucke
 [run]
 # parallel = 4                       # sources pulled side by side
 # timeout = 1800                     # seconds one source may take
-# steps = ["repair", "detect", "diagnose"]
+# steps = ["repair", "quality", "detect", "diagnose"]
 # metrics = "rootlake.om"            # rootlake's own metrics, as OpenMetrics text
 
 # [workspace]                        # what `rootlake ask` may look at beside the lake

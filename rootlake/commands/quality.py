@@ -40,33 +40,13 @@ def judged(context: Context) -> dict[str, Any]:
     from datetime import UTC, datetime
 
     from lake.errors import UsageError
-    from quality import checks, trend
-    from quality.measure import measure
+    from rootlake import judged
     from rootlake.times import moment
 
-    given, settings = context.arguments, context.config.quality
-    weeks = settings.weeks if given.weeks is None else given.weeks
-    if weeks < 0:
-        raise UsageError(f"--weeks {weeks}: a number of weeks, 0 or more.")
+    given = context.arguments
+    if given.weeks is not None and given.weeks < 0:
+        raise UsageError(f"--weeks {given.weeks}: a number of weeks, 0 or more.")
+    day = moment(given.date).date() if given.date else None
     lake, now = context.lake.require(), datetime.now(UTC)
-    every = context.config.checks()
-    days = checks.window(lake, moment(given.date).date() if given.date else None, weeks)
     with context.progress("quality") as say:
-        measure(lake, every, days, now, say)
-    judgements = trend.judge(lake, every, days)
-    worse = trend.regressions(lake, every, days)
-    fresh = trend.freshness(lake, now)
-    for one in fresh:
-        one["failed"] = settings.fresh is not None and one["age"] > settings.fresh * 3600
-    failed = [f"{one['table']}.{one['check']}" for one in judgements if one["failed"]]
-    failed += [f"{one['table']}.{one['check']} of {one['service']}" for one in worse]
-    failed += [f"{one['table']} is stale" for one in fresh if one["failed"]]
-    return {
-        "date": days[-1],
-        "since": days[0],
-        "days": days,
-        "checks": judgements,
-        "regressions": worse,
-        "freshness": fresh,
-        "failed": failed,
-    }
+        return judged.judged(lake, context.config, now, day=day, weeks=given.weeks, say=say)

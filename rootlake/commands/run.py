@@ -1,7 +1,9 @@
-"""one scheduled cycle: pull every configured source, repair, detect, diagnose
+"""one scheduled cycle: pull every configured source, repair, check, detect, diagnose
 
 Safe to run every few minutes: what is done already is left out, one source's failure stops no
-other, and a second cycle beside this one stops with a message. Exit code 1 when something failed.
+other, and a second cycle beside this one stops with a message. Exit code 1 when something failed;
+with --strict 3 when a check fails, a source is silent, rows are in quarantine or a diagnosis is
+inconclusive.
 
 example:
   rootlake run
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rootlake.context import Context
 
@@ -62,8 +64,7 @@ def run(context: Context) -> int:
         context.answer({**vars(done), "sources": [vars(one) for one in done.sources]})
     else:
         _shown(context, done)
-    look = any(one.silent or one.counts.get("quarantined") for one in done.sources)
-    return 1 if done.failed else 3 if context.strict and look else 0
+    return 1 if done.failed else 3 if context.strict and done.looks() else 0
 
 
 def _put(file: Path, text: str) -> None:
@@ -77,8 +78,20 @@ def _shown(context: Context, done: Cycle) -> None:
     for one in done.sources:
         context.out.print(_line(one), markup=False)
     for name, found in done.steps.items():
-        text = ", ".join(f"{key} {value}" for key, value in found.items())
-        context.out.print(f"{name:<10}{text}", markup=False)
+        context.out.print(f"{name:<10}{_told(found)}", markup=False, soft_wrap=True)
+
+
+def _told(found: dict[str, Any]) -> str:
+    """What a step found: an error first, what failed by its names."""
+    parts = [f"FAILED  {found['error']}"] if "error" in found else []
+    for key, value in found.items():
+        if isinstance(value, list):
+            parts.append(f"{len(value)} {key.upper()}: {', '.join(value)}" if value else "all hold")
+        elif isinstance(value, dict):
+            parts.append(f"{key} {'; '.join(f'{one}: {why}' for one, why in value.items())}")
+        elif key != "error":
+            parts.append(f"{key} {value}")
+    return ", ".join(parts)
 
 
 def _line(one: Pulled) -> str:
