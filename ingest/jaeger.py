@@ -32,7 +32,9 @@ TICK = timedelta(microseconds=1)
 class JaegerOptions(WebOptions):
     """Options of `jaeger`; all but the first group concern a server."""
 
-    services: tuple[str, ...] = Field((), description="services to pull (default: all)")
+    services: tuple[str, ...] = Field(
+        (), description="services to pull (default: all)", examples=[["cart"]]
+    )
     limit: int = Field(1500, ge=1, description="traces of one reply, at most")
     window: float = Field(900.0, gt=0, description="seconds of one question, to begin with")
     overlap: float = Field(300.0, ge=0, description="seconds read again for late spans")

@@ -36,7 +36,9 @@ PAGE = 500  # objects of one reply
 class K8sOptions(WebOptions):
     """Options of `k8s`."""
 
-    namespaces: tuple[str, ...] = Field((), description="namespaces to read (default: all)")
+    namespaces: tuple[str, ...] = Field(
+        (), description="namespaces to read (default: all)", examples=[["shop"]]
+    )
 
 
 class K8s(Source):

@@ -28,7 +28,9 @@ class LogOptions(Options):
     """Options of `logs`."""
 
     mapping: dict[str, str] = Field(
-        default_factory=dict, description="for JSON lines: which field fills a column"
+        default_factory=dict,
+        description="for JSON lines: which field fills a column",
+        examples=[{"ts": "timestamp", "body": "msg"}],
     )
 
 

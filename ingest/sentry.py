@@ -38,8 +38,12 @@ PAGES = 10_000  # pages of one window: beyond it the server repeats itself
 class SentryOptions(WebOptions):
     """Options of `sentry`; all but the first group concern a server."""
 
-    organization: str | None = Field(None, description="the organization's slug")
-    projects: tuple[str, ...] = Field((), description="projects to pull (default: all)")
+    organization: str | None = Field(
+        None, description="the organization's slug", examples=["my-company"]
+    )
+    projects: tuple[str, ...] = Field(
+        (), description="projects to pull (default: all)", examples=[["shop"]]
+    )
     window: float = Field(86_400.0, gt=0, description="seconds of one question, to begin with")
     overlap: float = Field(3600.0, ge=0, description="seconds read again for late events")
     reach: float = Field(14.0, gt=0, description="days the first pull goes back")

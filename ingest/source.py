@@ -29,10 +29,18 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     target: str = Field(description="file, folder or URL")
-    cluster: str | None = Field(None, description="written where the source does not say it")
-    namespace: str | None = Field(None, description="written where the source does not say it")
-    environment: str | None = Field(None, description="written where the source does not say it")
-    mask: tuple[str, ...] = Field((), description="fields whose values are never written")
+    cluster: str | None = Field(
+        None, description="written where the source does not say it", examples=["eu-1"]
+    )
+    namespace: str | None = Field(
+        None, description="written where the source does not say it", examples=["shop"]
+    )
+    environment: str | None = Field(
+        None, description="written where the source does not say it", examples=["production"]
+    )
+    mask: tuple[str, ...] = Field(
+        (), description="fields whose values are never written", examples=[["password"]]
+    )
 
     @property
     def place(self) -> Place:

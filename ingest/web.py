@@ -32,13 +32,25 @@ _PASSING = {408, 425, 429, 500, 502, 503, 504}
 class WebOptions(Options):
     """What a source behind a URL can be told; secrets are named, never written."""
 
-    token_env: str | None = Field(None, description="environment variable with the bearer token")
-    token_file: str | None = Field(None, description="file with the bearer token")
-    user: str | None = Field(None, description="user name for basic authentication")
-    password_env: str | None = Field(None, description="environment variable with the password")
-    ca_file: str | None = Field(None, description="certificates to trust, for https")
+    token_env: str | None = Field(
+        None, description="environment variable with the bearer token", examples=["PROM_TOKEN"]
+    )
+    token_file: str | None = Field(
+        None, description="file with the bearer token", examples=["/run/secrets/token"]
+    )
+    user: str | None = Field(
+        None, description="user name for basic authentication", examples=["rootlake"]
+    )
+    password_env: str | None = Field(
+        None, description="environment variable with the password", examples=["PROM_PASSWORD"]
+    )
+    ca_file: str | None = Field(
+        None, description="certificates to trust, for https", examples=["/etc/ssl/own.pem"]
+    )
     headers: dict[str, str] = Field(
-        default_factory=dict, description="further headers, such as X-Scope-OrgID"
+        default_factory=dict,
+        description="further headers, such as X-Scope-OrgID",
+        examples=[{"X-Scope-OrgID": "shop"}],
     )
     timeout: float = Field(60.0, gt=0, description="seconds one reply may take")
     attempts: int = Field(6, ge=1, description="how often a request is tried")

@@ -35,16 +35,28 @@ class _Section(BaseModel):
 class Workspace(_Section):
     """What `ask` may look at beside the lake."""
 
-    kubernetes: tuple[str, ...] = ()
-    repositories: tuple[str, ...] = ()
-    prometheus: str | None = None
+    kubernetes: tuple[str, ...] = Field(
+        default=(), description="folders of API objects as JSON lists", examples=[["recorded/eu-1"]]
+    )
+    repositories: tuple[str, ...] = Field(
+        default=(), description="git clones", examples=[["src/shop"]]
+    )
+    prometheus: str | None = Field(
+        default=None, description="a server to ask", examples=["http://prometheus:9090"]
+    )
 
 
 class Model(_Section):
     """The language model `ask` uses; none: the offline planner."""
 
-    name: str | None = None
-    base_url: str | None = None
+    name: str | None = Field(
+        default=None, description="as LangChain names it", examples=["openai:gpt-5"]
+    )
+    base_url: str | None = Field(
+        default=None,
+        description="of a server that speaks as OpenAI's",
+        examples=["http://localhost:8000/v1"],
+    )
 
 
 class Source(BaseModel):
@@ -53,7 +65,9 @@ class Source(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     kind: str
-    name: str = ""
+    name: str = Field(
+        default="", description="what `ingest NAME` says (default: kind)", examples=["prod-metrics"]
+    )
     target: str
     silent: float = Field(default=24.0, gt=0, description="hours without news that are reported")
 
@@ -76,27 +90,45 @@ class Run(_Section):
     steps: tuple[Literal["repair", "quality", "detect", "diagnose"], ...] = Field(
         default=("repair", "quality", "detect", "diagnose"), description="what follows the pulls"
     )
-    metrics: str | None = Field(default=None, description="file for rootlake's own metrics")
+    metrics: str | None = Field(
+        default=None,
+        description="file for rootlake's own metrics, as OpenMetrics text",
+        examples=["rootlake.om"],
+    )
 
 
 class Quality(_Section):
     """How `quality` judges."""
 
     weeks: int = Field(default=4, ge=0, le=520, description="of history a day is compared with")
-    fresh: float | None = Field(default=None, gt=0, description="hours after which data is stale")
-    off: tuple[str, ...] = Field(default=(), description="built-in checks not made: TABLE.CHECK")
+    fresh: float | None = Field(
+        default=None, gt=0, description="hours after which data is stale", examples=[6]
+    )
+    off: tuple[str, ...] = Field(
+        default=(),
+        description="built-in checks not made: TABLE.CHECK",
+        examples=[["spans.has_host"]],
+    )
     tolerate: dict[str, float] = Field(
-        default_factory=dict, description="share of rows a built-in check lets pass: TABLE.CHECK"
+        default={},
+        description="share of rows a check lets pass",
+        examples=[{"logs.has_service": 0.2}],
     )
 
 
 class Expected(_Section):
-    """A check of the user's own: see docs/quality.md."""
+    """A check of your own: see docs/operations.md."""
 
-    name: str = Field(min_length=1, max_length=60)
-    table: str
-    predicate: str = Field(min_length=1, description="SQL that must hold for every row")
-    action: Literal["warn", "quarantine", "fail"] = "warn"
+    name: str = Field(min_length=1, max_length=60, examples=["durations are sane"])
+    table: str = Field(description="spans, errors, logs, samples, …", examples=["spans"])
+    predicate: str = Field(
+        min_length=1,
+        description="SQL that must hold for every row",
+        examples=["duration_ns between 0 and 3600e9"],
+    )
+    action: Literal["warn", "quarantine", "fail"] = Field(
+        default="warn", description="or quarantine (the rows), or fail (the day stays as it was)"
+    )
     tolerate: float = Field(default=0.0, ge=0, le=1, description="share of rows that may not hold")
 
     @field_validator("table")
@@ -131,16 +163,24 @@ _CLEAN = ("spans", "errors", "logs", "samples")
 class Config(_Section):
     """All settings; each has a default that works."""
 
-    lake: str = "lake"
+    lake: str = Field(
+        default="lake", description='a folder, or an object store: "s3://bucket/lake"'
+    )
+    storage_options: dict[str, str] = Field(
+        default_factory=dict,
+        description="for an object store, as deltalake takes them",
+        examples=[{"AWS_REGION": "eu-central-1"}],
+    )
     sources: tuple[Source, ...] = ()
     run: Run = Run()
     quality: Quality = Quality()
     expectations: tuple[Expected, ...] = ()
     maintain: Maintain = Maintain()
     retention: dict[str, int] = Field(
-        default_factory=dict, description="days of rows a table keeps; others keep all"
+        default_factory=dict,
+        description="days of rows a table keeps; others keep all",
+        examples=[{"raw_spans": 30, "spans": 90, "red": 730}],
     )
-    storage_options: dict[str, str] = Field(default_factory=dict)
     workspace: Workspace = Workspace()
     model: Model = Model()
 

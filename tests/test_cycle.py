@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ import polars as pl
 import pytest
 
 from ingest.run import ingest
+from ingest.source import made, registered, source_class
+from ingest.web import WebOptions
 from lake import TABLES, Lake, UserError
 from lake.migrate import Step, migrate, pending
 from lake.store import FORMAT_KEY
 from rootlake.cli import main
-from rootlake.config import load
+from rootlake.config import Config, Expected, Source, load
 from rootlake.cycle import Cycle, cycle
+from rootlake.template import template
 
 from .conftest import ROOT, rootlake
 from .test_land import traces
@@ -211,6 +215,34 @@ def test_init_writes_a_commented_file_and_tries_each_source(tmp_path: Path) -> N
     assert "failed prometheus: no Prometheus server answers" in done.stdout
     assert file.read_text().startswith(before)
     assert not (tmp_path / "lake").exists()
+
+
+def test_the_file_that_init_writes_shows_every_setting_there_is(tmp_path: Path) -> None:
+    file, text = tmp_path / "rootlake.toml", template()
+    file.write_text(text)
+    assert load(str(file)) == Config().model_copy(update={"lake": str(tmp_path / "lake")})
+    file.write_text(re.sub(r"^# (?=\w+ = |\[\[)", "", text, flags=re.MULTILINE))
+    told, config = tomllib.loads(file.read_text()), load(str(file))
+    assert told.keys() == Config.model_fields.keys()
+    for name in ("run", "quality", "maintain", "workspace", "model"):
+        assert told[name].keys() == type(getattr(config, name)).model_fields.keys(), name
+    assert told["expectations"][0].keys() == Expected.model_fields.keys()
+    shared = {*Source.model_fields, *WebOptions.model_fields}
+    assert told["sources"][0].keys() >= shared
+    for one, source in zip(told["sources"], config.sources, strict=True):
+        made(source.kind, source.options)
+        assert source_class(source.kind).options.model_fields.keys() <= one.keys() | shared
+    own = {name for name, point in registered().items() if point.module.startswith("ingest.")}
+    assert {one["kind"] for one in told["sources"]} == own
+
+
+def test_a_second_source_of_a_kind_gets_a_name_of_its_own(tmp_path: Path) -> None:
+    traces(tmp_path / "traces", files=1, spans=4)
+    words = ["--add", f"jaeger={tmp_path / 'traces'}"]
+    assert main(["--config", str(tmp_path / "r.toml"), "init", *words, *words]) == 0
+    assert main(["--config", str(tmp_path / "r.toml"), "init", *words]) == 0
+    names = [one.called for one in load(str(tmp_path / "r.toml")).sources]
+    assert names == ["jaeger", "jaeger-2", "jaeger-3"]
 
 
 @pytest.mark.parametrize(

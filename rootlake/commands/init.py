@@ -9,41 +9,12 @@ example:
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 from rootlake.context import Context
 
-_HEAD = """# rootlake's settings; every line that begins with '#' shows a default or an example.
-# Paths are relative to this file. All settings: docs/configuration.md; all options of a kind of
-# source: `rootlake sources KIND`.
-
-lake = "lake"                        # a folder, or an object store: "s3://bucket/lake"
-
-# [storage_options]                  # for an object store, as deltalake takes them
-# AWS_REGION = "eu-central-1"
-
-[run]
-# parallel = 4                       # sources pulled side by side
-# timeout = 1800                     # seconds one source may take
-# steps = ["repair", "quality", "detect", "diagnose"]
-# metrics = "rootlake.om"            # rootlake's own metrics, as OpenMetrics text
-
-# [workspace]                        # what `rootlake ask` may look at beside the lake
-# repositories = ["src/shop"]
-# prometheus = "http://prometheus:9090"
-
-# [[sources]]
-# kind = "sentry"
-# target = "https://sentry.io"
-# organization = "my-company"
-# token_env = "SENTRY_TOKEN"         # secrets are named here, never written
-#
-# [[sources]]
-# kind = "logs"
-# target = "/var/log/pods"
-# cluster = "eu-1"
-# mask = ["password", "authorization"]
-"""
 _SOURCE = """
 [[sources]]
 kind = "{kind}"
@@ -64,11 +35,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> int:
     from rootlake.config import DEFAULT, load
+    from rootlake.template import template
 
     file = Path(context.arguments.config or DEFAULT)
     added = [_parsed(pair) for pair in context.arguments.add]
     old = file.read_text(encoding="utf-8") if file.exists() else ""
-    text = (old or _HEAD) + "".join(_written(*one, old) for one in added)
+    names = [one.called for one in load(str(file)).sources] if old else []
+    text = (old or template()) + "".join(_written(*one, names) for one in added)
     if text != old:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
@@ -88,11 +61,17 @@ def _parsed(pair: str) -> tuple[str, str]:
     return kind, target
 
 
-def _written(kind: str, target: str, old: str) -> str:
-    count = old.count(f'kind = "{kind}"') - _HEAD.count(f'kind = "{kind}"')
-    name = kind if count <= 0 else f"{kind}-{count + 1}"
+def _written(kind: str, target: str, names: list[str]) -> str:
+    """A source under a name of its own, which joins the names."""
+    name = next(one for one in _numbered(kind) if one not in names)
+    names.append(name)
     escaped = target.replace("\\", "\\\\").replace('"', '\\"')
     return _SOURCE.format(kind=kind, name=name, target=escaped)
+
+
+def _numbered(kind: str) -> Iterator[str]:
+    yield kind
+    yield from (f"{kind}-{number}" for number in count(2))
 
 
 def _tried(context: Context, one: object) -> bool:
