@@ -27,6 +27,7 @@ from quality.stages import STAGES, Stage
 
 DAY = timedelta(days=1)
 Say = Callable[[str], None]
+_REFERRING = ("errors", "logs")  # their ids and clocks are judged by spans
 ROWS = 6_000_000  # raw rows computed at once, unless a single day has more
 
 
@@ -107,23 +108,25 @@ def _quiet(_text: str) -> None:
 
 def basis(lake: Lake, stage: Stage, days: Iterable[date]) -> dict[date, list[str]]:
     """What each day is made from: raw files of the day, its neighbours and the unplaced rows, the
-    rules undone for them, and for logs and errors the clocks of their hosts and the spans of the
-    day. Looked at before the rows are read, so that what comes meanwhile makes the day again.
+    rules undone for them, and for logs and errors the spans of these days, with their clocks, as
+    the stamps of what made them. Looked at before the rows are read, so that what comes meanwhile
+    makes the day again.
     """
     days = sorted(days)
     files = {
         day: identity(lake.files(stage.raw, {"date": day})) for day in {*_around(days), UNPLACED}
     }
     undone = suppressions.of(lake)
+    apps = {day: (write.app(day), versions.app(day)) for day in _around(days)}
+    named = [name for both in apps.values() for name in both] if stage.clean in _REFERRING else []
+    spans = lake.transactions("spans", named)
     found = {}
     for day in days:
         parts = [str(files[other]) for other in (*_around([day]), UNPLACED)]
         off = (undone.on(other) & stage.versions.keys() for other in (*_around([day]), UNPLACED))
         parts += [repr(sorted(names)) for names in off]
-        if stage.clean in {"logs", "errors"}:
-            parts.append(repr(lookups.clock_lines(lake, _around([day]))))
-            parts.append(repr(lookups.pods(lake, _around([day])).rows()))
-            parts.append(repr(lake.transactions("spans", [write.app(day)])))
+        if spans:
+            parts.append(repr([spans[name] for other in _around([day]) for name in apps[other]]))
         found[day] = parts
     return found
 

@@ -20,6 +20,7 @@ from tests import quality_traces as traces
 TRACE, OTHER, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "ab" * 16, "00f067aa0ba902b7"
 AT = 1_741_700_000_000_000_000  # ns
 SECOND = 1_000_000_000
+DAY_US = 86_400_000_000
 
 
 def spans(*more: tuple[str, str, str, int]) -> pl.DataFrame:
@@ -173,3 +174,44 @@ def test_a_span_that_comes_late_settles_what_a_line_means(tmp_path: Path) -> Non
     lake.append("raw_spans", traces.raw(rows))
     repair(lake)
     assert lake.read("logs")["trace_id"].to_list() == [rows[0]["trace_id"]]
+
+
+def told_at(row: traces.Row, later: int) -> dict[str, Any]:
+    """A log line of a span, so many µs after it began, that has lost its trace id."""
+    moment = datetime.fromtimestamp((row["start"] + later) / 1e6, UTC)
+    named = {"service": row["service"], "trace_id": None, "span_id": row["span_id"]}
+    return {**named, "ts": moment, "body": "sold out", "partial": False}
+
+
+def test_a_late_span_of_the_day_before_settles_what_a_line_means(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake").create()
+    rows = traces.rows(5)
+    shift = 300_000 + rows[0]["start"] % DAY_US  # to 0.3 s before midnight
+    late = [{**row, "start": row["start"] - shift} for row in rows]
+    put(lake, "raw_logs", [told_at(late[0], 600_000)])
+    assert lake.days("raw_logs")[0] > datetime.fromtimestamp(late[0]["start"] / 1e6, UTC).date()
+    repair(lake)
+    assert lake.read("logs")["trace_id"].to_list() == [None]
+    lake.append("raw_spans", traces.raw(late[:1]))
+    repair(lake)
+    assert lake.read("logs")["trace_id"].to_list() == [late[0]["trace_id"]]
+    version = lake.version("logs")
+    assert "logs" not in repair(lake).rows
+    assert lake.version("logs") == version
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_line_is_judged_alike_whichever_days_are_made_together(
+    tmp_path: Path, *, together: bool
+) -> None:
+    lake = Lake(tmp_path / "lake").create()
+    rows = traces.rows(5)
+    far = {**rows[0], "trace_id": OTHER, "start": rows[0]["start"] - 3 * DAY_US}
+    lake.append("raw_spans", traces.raw([*rows, far]))
+    lines = [told_at(rows[0], 1_000)]
+    lines += [{**lines[0], "ts": lines[0]["ts"] - timedelta(days=day)} for day in (1, 2)]
+    put(lake, "raw_logs", lines)
+    for day in [None] if together else lake.days("raw_logs"):
+        repair(lake, [day] if day else None)
+    found = lake.read("logs").sort("ts")["trace_id"].to_list()
+    assert found == [None, None, rows[0]["trace_id"]]

@@ -4,6 +4,8 @@ span id, its time and its service name.
 What refers to spans has no links of its own to be judged by. So the span id must be of one trace
 alone among all spans looked at, the service the same, and the time within the span; and while the
 row's own trace was running then, a span of it may simply not have arrived: such a row is left.
+Only spans that began within a day of the row are looked at, so that a row is judged alike whichever
+days are made together.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from quality import marks
 
 NAME = "id_reference"
 NEAR = 1_000_000_000  # ns a row may lie outside of its span: an error is told when it is over
+COMPANY = 23 * 3_600_000_000_000  # ns: of a row's day or its neighbours, clocks' errors too
 SPANS = pl.Schema(
     {
         "trace_id": pl.String,
@@ -35,8 +38,10 @@ def apply(rows: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
         return rows
     asked = lost.select("row", "span_id", "service", own="trace_id", at=_nanos())
     homes = spans.filter(pl.col("span_id").is_not_null(), pl.col("trace_id").is_not_null())
-    homes = homes.filter(pl.col("trace_id").n_unique().over("span_id") == 1)
-    found = asked.join(homes, on=["span_id", "service"]).filter(_within())
+    found = asked.join(homes.rename({"service": "of"}), on="span_id")
+    found = found.filter((pl.col("start_ns") - pl.col("at")).abs() < COMPANY)
+    found = found.filter(pl.col("trace_id").n_unique().over("row") == 1)
+    found = found.filter(pl.col("service") == pl.col("of"), _within())
     found = found.join(_running(asked, spans), on="row", how="anti")
     home = found.select("row", "trace_id").unique().rename({"trace_id": "home"})
     if not home.height:
