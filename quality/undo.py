@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 
 import polars as pl
 
-from lake import Lake, UsageError, UserError
+from lake import Lake, UsageError
 from quality import moves
 from quality.rules import sample_order
 from quality.stages import STAGES
@@ -52,7 +52,7 @@ def undo(
 def redo(lake: Lake, what: str, day: date | None = None) -> pl.DataFrame:
     """Let a rule, or what a run changed, be repaired again; the rows taken from `suppressions`.
 
-    Raises UserError when nothing of that name (and day) is undone.
+    Raises UsageError when nothing of that name (and day) is undone.
     """
     gone: list[pl.DataFrame] = []
 
@@ -65,7 +65,7 @@ def redo(lake: Lake, what: str, day: date | None = None) -> pl.DataFrame:
 
     lake.update("suppressions", remove)
     if not gone[0].height:
-        raise UserError(_not_undone(lake, what, day))
+        raise UsageError(_not_undone(lake, what, day))
     return gone[0]
 
 

@@ -131,7 +131,10 @@ def _rules(console: Console, stretches: Sequence[Mapping[str, Any]]) -> None:
     console.print("\n[bold]rules[/bold]  [dim]that made the days[/dim]")
     body = []
     for one in stretches:
-        have = [f"{rule} {one['versions'].get(rule, '–')}" for rule in one["behind"]]
+        have = [
+            f"{rule} {one['versions'].get(rule, '–')} (today {new})"
+            for rule, new in one["behind"].items()
+        ]
         days = str(one["first"]) if one["days"] == 1 else f"{one['first']} … {one['last']}"
         body.append([one["table"], days, one["days"], ", ".join(have) or "as of today"])
     rows(console, ["table", "days", "", "versions"], body)

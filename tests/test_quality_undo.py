@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from quality.account import account
 from quality.run import repair
 from quality.suppressions import Exempt, Suppressed, of, suppressed
 from quality.undo import redo, rules, undo
+from rootlake.cli import main
 from tests import quality_traces as traces
 from tests.test_quality_run import FIRST, Killed, Mortal, assert_same, midnight, on_day, put
 
@@ -185,6 +187,69 @@ def test_what_cannot_be_undone_is_said(lake: Lake, what: str, says: str) -> None
         undo(lake, what)
     with pytest.raises(UserError, match="is not undone"):
         redo(lake, what)
+
+
+_WRONG = [
+    ("repair --undo nonsense", "is no rule and no run"),
+    ("repair --undo=", "is no rule and no run"),
+    ("repair --undo repair-20200101T000000.000000", "the last runs are"),
+    ("repair --undo id_corrupt --date 2025-13-45", "is no time"),
+    ("repair --undo id_corrupt --date=", "is no time"),
+    ("repair --redo nonsense", "undone are: none"),
+    ("repair --explain 1 --date 2025-03-11", "--date does not go with --explain"),
+    ("repair --reason because", "kept with what --undo"),
+    ("maintain --erase trace", "write user=HASH or trace=ID"),
+    ("maintain --erase=", "write user=HASH or trace=ID"),
+    ("maintain --erase trace=abc", "too short for a trace"),
+    ("maintain compact --erase trace=00000000000000aa", "--erase does not go with compact"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), _WRONG)
+def test_wrong_words_are_wrong_usage_and_change_nothing(
+    whole: Lake, capsys: pytest.CaptureFixture[str], words: str, says: str
+) -> None:
+    before = whole.versions(*TABLES)
+    assert main(["--lake", whole.root, *words.split()]) == 2
+    assert says in capsys.readouterr().err
+    assert whole.versions(*TABLES) == before
+
+
+@pytest.mark.parametrize("words", ["repair --explain abcdef", "maintain --erase trace=00000000ab"])
+def test_an_id_that_no_row_has_is_said(
+    whole: Lake, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    assert main(["--lake", whole.root, *words.split()]) == 1
+    assert re.search("no row (has|of)", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("words", ["repair --undo id_format", "repair --explain 1", "maintain"])
+def test_without_a_lake_the_way_to_one_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    assert main(["--lake", str(tmp_path / "none"), *words.split()]) == 1
+    assert "there is no lake at" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_day_without_rows_is_said(lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--lake", lake.root, "repair", "--undo", "id_format", "--date", "2031-01-01"]) == 0
+    told = capsys.readouterr()
+    assert "no rows of 2031-01-01 yet" in told.err
+    assert "the days are 2025-03-11 … 2025-03-12" in told.err
+    assert "kept out: id_format (2031-01-01)" in told.out
+
+
+def test_status_tells_the_version_that_made_a_day_and_todays(
+    whole: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    versions_of = stages.STAGES[0].versions
+    before = versions_of["id_corrupt"]
+    monkeypatch.setitem(versions_of, "id_corrupt", 99)  # type: ignore[arg-type]
+    assert main(["--lake", whole.root, "status"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"id_corrupt {before} (today 99)" in told
+    assert "`rootlake repair --upgrade` makes the days of older rules again" in told
 
 
 def test_undo_twice_is_undo_once(lake: Lake) -> None:

@@ -39,7 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(context: Context) -> int:
     given = context.arguments
     context.lake.require()
-    if given.erase:
+    if given.erase is not None:
         return _erase(context, given.erase, dry=given.dry_run)
     from datetime import UTC, datetime
 
@@ -63,6 +63,8 @@ def _erase(context: Context, what: str, *, dry: bool) -> int:
     from lake.errors import UsageError
     from quality.erase import erase
 
+    if context.arguments.step:
+        raise UsageError(f"--erase does not go with {context.arguments.step}: it is done whole.")
     kind, _, value = what.partition("=")
     if kind not in {"user", "trace"} or not value:
         raise UsageError(f"--erase {what}: write user=HASH or trace=ID.")

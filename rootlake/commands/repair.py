@@ -39,16 +39,41 @@ def run(context: Context) -> int:
     from rootlake.times import moment
 
     given = context.arguments
-    day = moment(given.date).date() if given.date else None
-    if given.explain:
+    _fitting(given)
+    day = moment(given.date).date() if given.date is not None else None
+    if given.explain is not None:
         return _explain(context, given.explain)
     context.lake.require()
+    if day:
+        _warned(context, day)
     told: dict[str, Any] = {}
-    if given.undo:
+    if given.undo is not None:
         told = _undo(context, given.undo, day, given.reason)
-    elif given.redo:
+    elif given.redo is not None:
         told = _redo(context, given.redo, day)
     return _repair(context, None if told else day, told)
+
+
+def _fitting(given: argparse.Namespace) -> None:
+    """UsageError for options that would not be heeded."""
+    from lake.errors import UsageError
+
+    if given.explain is not None and given.date is not None:
+        raise UsageError("--date does not go with --explain: a trace is shown on all its days.")
+    if given.reason is not None and given.undo is None:
+        raise UsageError("--reason is kept with what --undo takes back; name it.")
+
+
+def _warned(context: Context, day: date) -> None:
+    """A word where there is no row of a day: it may be mistyped."""
+    from quality.stages import STAGES
+
+    days = {one for stage in STAGES for one in context.lake.days(stage.raw)}
+    days |= {one for stage in STAGES for one in context.lake.days(stage.clean)}
+    if day not in days:
+        held = sorted(one for one in days if one.year > 1970)
+        known = f"the days are {held[0]} … {held[-1]}" if held else "the lake is empty"
+        context.err.print(f"[yellow]there are no rows of {day} yet[/yellow]; {known}.")
 
 
 def _repair(context: Context, day: date | None, told: dict[str, Any]) -> int:
