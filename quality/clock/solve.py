@@ -7,13 +7,14 @@ maximise the margins inside the bounds, less a penalty on the slack of bounds th
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.optimize import linprog
-from scipy.sparse import coo_array
+
+if TYPE_CHECKING:
+    from scipy.sparse import coo_array
 
 PENALTY = 100.0
 DRIFT = 500e-6  # no clock that runs is off by more than 500 ppm
@@ -79,6 +80,8 @@ class _Program:
         self.high = bounds["high"].cast(pl.Float64).to_numpy() / 1e3
 
     def run(self) -> Floats:
+        from scipy.optimize import linprog  # half a second; most commands solve no clocks
+
         count, clocks = len(self.low), len(self.clocks)
         rows, limits = self._rows()
         width = 2 * clocks + 3 * count
@@ -95,6 +98,8 @@ class _Program:
 
     def _rows(self) -> tuple[coo_array, Floats]:
         """θ + margin − slack ≤ high and −θ + margin − slack ≤ −low, for the bounds there are."""
+        from scipy.sparse import coo_array
+
         count, clocks = len(self.low), len(self.clocks)
         every = np.arange(count)
         entries: list[tuple[Numbers, Numbers, Numbers]] = []

@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from quality import derived, moves, outcome, spans
 from quality.clock import bounds, skew
@@ -74,6 +72,9 @@ def batches(rows: pl.DataFrame, size: int = ROWS) -> Numbers:
         _, code = np.unique(values.filter(use).to_numpy(), return_inverse=True)
         edges.append((places, nodes + code))
         nodes += int(code.max(initial=-1)) + 1
+    from scipy.sparse import coo_array  # slow to import, and rarely needed
+    from scipy.sparse.csgraph import connected_components
+
     left, right = (np.concatenate(side) for side in zip(*edges, strict=True))
     graph = coo_array((np.ones(len(left), bool), (left, right)), (nodes, nodes))
     part = connected_components(graph, directed=False)[1][:count]

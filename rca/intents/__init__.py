@@ -7,7 +7,6 @@ from collections.abc import Collection
 import polars as pl
 
 from lake import Lake
-from rca.intents import model
 
 
 def label(lake: Lake) -> int:
@@ -17,6 +16,8 @@ def label(lake: Lake) -> int:
     """
     if not lake.scan("templates").filter(pl.col("labelled_by").is_null()).head(1).collect().height:
         return 0
+    from rca.intents import model  # it brings scipy, which takes half a second
+
     named = 0
 
     def change(known: pl.DataFrame) -> pl.DataFrame:
