@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,19 +14,44 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: one thread for each
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
+Done = subprocess.CompletedProcess[str]
 
 
-def rootlake(
-    *words: str | Path, cwd: Path | None = None, path: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    """The real command line in a process of its own; `path`: where else packages lie."""
+def process(*words: str | Path, cwd: Path | None = None, path: Path | None = None) -> Done:
+    """The command line in a process of its own; `path`: where else packages lie."""
     command: Sequence[str] = [sys.executable, "-m", "rootlake.cli", *map(str, words)]
     env = {**os.environ, "PYTHONPATH": str(path)} if path else None
     return subprocess.run(
         command, capture_output=True, text=True, cwd=cwd or ROOT, timeout=280, env=env
     )
+
+
+def rootlake(*words: str | Path) -> Done:
+    """The command line in this process, which has imported what it needs already."""
+    from rootlake.cli import main
+
+    hook, handler = sys.unraisablehook, signal.getsignal(signal.SIGTERM)
+    out, err = io.StringIO(), io.StringIO()
+    command = list(map(str, words))
+    try:
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            contextlib.chdir(ROOT),
+        ):
+            code = main(command)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        sys.unraisablehook = hook
+        signal.signal(signal.SIGTERM, handler)
+    return Done(command, code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +63,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (shared / "demo.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "output.txt").exists():
-            done = rootlake("demo", "--out", folder)
+            done = process("demo", "--out", folder)
             assert done.returncode == 0, done.stderr
             (folder / "output.txt").write_text(done.stdout, encoding="utf-8")
     return folder

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from lake import Lake
 from rootlake.cli import COMMANDS, parser
 
-from .conftest import rootlake
+from .conftest import process, rootlake
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -29,7 +29,7 @@ def test_help_answers_at_once() -> None:
     times = []
     for _ in range(5):
         began = perf_counter()
-        assert rootlake("--help").returncode == 0
+        assert process("--help").returncode == 0
         times.append(perf_counter() - began)
     assert min(times) < 0.3
 
@@ -58,7 +58,7 @@ def test_global_options_stand_before_or_after_the_command() -> None:
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(words: list[str], says: str) -> None:
-    done = rootlake(*words)
+    done = process(*words)
     assert done.returncode == 2
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -99,7 +99,7 @@ def test_input_that_cannot_be_read_leaves_no_lake(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["status", "repair", "detect", "diagnose --at 2025-03-11"])
 def test_no_lake_is_one_clear_sentence(tmp_path: Path, command: str) -> None:
-    done = rootlake("--lake", tmp_path / "absent", *command.split())
+    done = process("--lake", tmp_path / "absent", *command.split())
     one_clear_sentence(done, "there is no lake at")
 
 

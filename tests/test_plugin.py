@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .conftest import ROOT, rootlake
+from .conftest import ROOT, process
 
 PAGE = ROOT / "docs" / "sources.md"
 
@@ -32,10 +32,10 @@ def test_the_example_plugin_installs_and_pulls(tmp_path: Path) -> None:
         ' "service": "checkout"}]'
     )
     lake = tmp_path / "lake"
-    shown = rootlake("sources", path=site)
+    shown = process("sources", path=site)
     assert "pagerduty" in shown.stdout
     for rows in (1, 0):
-        done = rootlake("--lake", lake, "--json", "ingest", "pagerduty", data, path=site)
+        done = process("--lake", lake, "--json", "ingest", "pagerduty", data, path=site)
         assert f'"rows": {rows}' in done.stdout, done.stderr
-    found = rootlake("--lake", lake, "sql", "select kind, service, ref from changes", path=site)
+    found = process("--lake", lake, "sql", "select kind, service, ref from changes", path=site)
     assert "P1" in found.stdout
