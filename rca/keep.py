@@ -20,7 +20,7 @@ def incident_at(lake: Lake, at: datetime) -> str | None:
         pl.col("onset") - timedelta(minutes=2) <= at,
         pl.max_horizontal("closed_at", pl.col("onset") + LASTS) >= at,
     )
-    return str(rows.sort("onset")["incident_id"][-1]) if rows.height else None
+    return str(rows.sort("onset", "incident_id")["incident_id"][-1]) if rows.height else None
 
 
 def name_of(at: datetime) -> str:
@@ -137,4 +137,6 @@ def similar(
         }
         for row in cases.to_dicts()
     ]
-    return sorted([one for one in scored if one["score"] > 0], key=lambda one: -one["score"])[:3]
+    return sorted(
+        [one for one in scored if one["score"] > 0], key=lambda one: (-one["score"], one["case_id"])
+    )[:3]

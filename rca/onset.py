@@ -17,7 +17,7 @@ def change_point(events: pl.DataFrame) -> datetime | None:
 
     None with fewer than five events on a side, or where the share does not rise.
     """
-    ordered = events.sort("ts")
+    ordered = events.sort("ts", "abnormal")
     flags = ordered["abnormal"].to_numpy().astype(np.float64)
     count = len(flags)
     if count < 10 or not flags.any():

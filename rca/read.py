@@ -139,7 +139,7 @@ def pods_of(lake: Lake, window: Stretch, keep: pl.Expr) -> pl.DataFrame:
     """(trace_id, span_id, pod) of the spans of a window that fit a condition."""
     rows = lake.scan("spans").filter(within("start", window), keep)
     pods = rows.select("trace_id", "span_id", _pod()).collect()
-    return pods.unique(["trace_id", "span_id"], keep="any")
+    return pods.unique(["trace_id", "span_id"], keep="first")
 
 
 def logs_of(lake: Lake, where: Sequence[pl.Expr]) -> pl.DataFrame:

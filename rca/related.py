@@ -23,7 +23,7 @@ def _numbered(spans: pl.DataFrame) -> pl.DataFrame:
     rows = spans.select(trace=pl.col("trace_id").hash(seed=1), key=key, above=above).with_row_index(
         "row"
     )
-    known = rows.select("key", parent="row").unique("key", keep="any")
+    known = rows.select("key", parent="row").unique("key", keep="first")
     found = rows.join(known, left_on="above", right_on="key", how="left", maintain_order="left")
     return found.select(
         "row", "trace", parent=pl.when(spans["parent_span_id"].is_not_null()).then("parent")
@@ -122,7 +122,7 @@ def _party(spans: pl.DataFrame, numbered: pl.DataFrame) -> pl.DataFrame:
     parent = numbered["parent"]
     called = pl.DataFrame({"row": parent, "callee": spans["service"]}).drop_nulls()
     callee = numbered.select("row").join(
-        called.unique("row", keep="any"), on="row", how="left", maintain_order="left"
+        called.unique("row", keep="first"), on="row", how="left", maintain_order="left"
     )["callee"]
     joined = spans.with_columns(callee=callee, above=spans["service"].gather(parent))
     names = spans["service"].unique().implode()
@@ -131,7 +131,11 @@ def _party(spans: pl.DataFrame, numbered: pl.DataFrame) -> pl.DataFrame:
     store = pl.when(client & pl.col("store").is_not_null()).then(pl.lit("store"))
     joined = joined.with_columns(party=store.when(client & outside).then(pl.lit("external")))
     key = ["service", "operation"]
-    often = joined.drop_nulls("callee").group_by(key).agg(usually=pl.col("callee").mode().first())
+    often = (
+        joined.drop_nulls("callee")
+        .group_by(key)
+        .agg(usually=pl.col("callee").mode().sort().first())
+    )
     joined = joined.join(often, on=key, how="left", maintain_order="left")
     usually = pl.col("usually")
     waits = client & pl.col("party").is_null() & (usually != pl.col("service"))

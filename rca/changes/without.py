@@ -102,7 +102,11 @@ def outside(lake: Lake, seen: Facts, service: str) -> pl.DataFrame:
         pl.col("kind") == "client",
         kept(seen.share),
     )
-    peers = rows.select("trace_id", "span_id", peer).collect().unique(["trace_id", "span_id"])
+    peers = (
+        rows.select("trace_id", "span_id", peer)
+        .collect()
+        .unique(["trace_id", "span_id"], keep="first")
+    )
     first = pl.col("peer").str.split(".").list.first()
     return mine.join(peers, on=["trace_id", "span_id"]).filter(
         pl.col("peer").str.contains(".", literal=True),

@@ -40,11 +40,12 @@ def pick(lake: Lake, answer: Row) -> tuple[str | None, str | None]:
         pl.col("parent_span_id").is_null().any().alias("rooted"),
     )
     touched = whole.filter("touched", "rooted").sort("trace_id")
-    worst = touched.filter("bad").sort("took", descending=True).head(1)
+    worst = touched.filter("bad").sort("took", "trace_id", descending=[True, False]).head(1)
     if not worst.height:
         return None, None
     entry = worst["entry"][0]
-    before = touched.filter(~pl.col("bad"), ~pl.col("error"), pl.col("entry") == entry).sort("took")
+    before = touched.filter(~pl.col("bad"), ~pl.col("error"), pl.col("entry") == entry)
+    before = before.sort("took", "trace_id")
     usual = before["trace_id"][before.height // 2] if before.height else None
     return str(worst["trace_id"][0]), usual
 
@@ -59,7 +60,7 @@ def svg(lake: Lake, answer: Row, trace: str) -> str:
     rows = (
         read.scan(lake, "spans", [read.within("start", one) for one in read.joined(around)])
         .filter(pl.col("trace_id") == trace)
-        .sort("start_ns")
+        .sort("start_ns", "span_id")
         .collect()
     )
     if not rows.height:
@@ -145,7 +146,7 @@ def _logs(lake: Lake, around: list[tuple[datetime, datetime]], trace: str) -> st
     lines = (
         read.scan(lake, "logs", [read.within("ts", one) for one in read.joined(around)])
         .filter(pl.col("trace_id") == trace)
-        .sort("ts")
+        .sort("ts", "service", "body")
         .select("ts", "service", "severity", "body")
         .collect()
     )

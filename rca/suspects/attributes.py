@@ -74,7 +74,9 @@ def _values(lake: Lake, seen: Facts, service: str, bad_ids: pl.DataFrame) -> pl.
         .select("span_id", "parent_span_id", "operation", *wanted)
         .collect()
     )
-    parents = spans.select(parent_span_id="span_id", part="operation").unique("parent_span_id")
+    parents = spans.select(parent_span_id="span_id", part="operation").unique(
+        "parent_span_id", keep="first"
+    )
     spans = spans.join(parents, on="parent_span_id", how="left")
     spans = spans.with_columns(pl.coalesce("part", "operation").alias("part"))
     same = spans.join(bad_ids, on="span_id", how="semi")["part"].unique()

@@ -30,8 +30,8 @@ def score(spans: pl.DataFrame) -> pl.DataFrame:
     each = deep.group_by("service").agg(
         pl.col("trace_id").filter("bad").n_unique().alias("k1"),
         pl.col("trace_id").filter(~pl.col("bad")).n_unique().alias("k0"),
-        pl.col("pod").filter("bad").mode().first().alias("pod"),
-        pl.col("operation").filter("bad").mode().first().alias("subject"),
+        pl.col("pod").filter("bad").mode().sort().first().alias("pod"),
+        pl.col("operation").filter("bad").mode().sort().first().alias("subject"),
         (pl.col("party") == "external").filter("bad").mean().alias("outside"),
     )
     own = spans.group_by("service").agg(

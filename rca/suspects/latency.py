@@ -43,10 +43,10 @@ def score(spans: pl.DataFrame) -> pl.DataFrame:
         .filter(pl.col("bad") & pl.col("slow"))
         .sum()
         .alias("lost"),
-        pl.col("pod").filter(pl.col("bad") & pl.col("slow")).mode().first().alias("pod"),
+        pl.col("pod").filter(pl.col("bad") & pl.col("slow")).mode().sort().first().alias("pod"),
         pl.col("party").first(),
     )
-    each = each.filter(pl.col("k1") >= 3, pl.col("n0") >= 1)
+    each = each.filter(pl.col("k1") >= 3, pl.col("n0") >= 1).sort(KEY)
     before, after = pl.col("k0") / pl.col("n0"), pl.col("k1") / pl.col("n1")
     likely = likelihood(pl.col("k1"), pl.col("n1"), pl.col("k0") + 0.5, pl.col("n0") + 1)
     sure = (1 - (-likely.clip(0, None) / 4).exp()) * as_before(after, before)
@@ -56,7 +56,7 @@ def score(spans: pl.DataFrame) -> pl.DataFrame:
         before=before,
         after=after,
     )
-    worst = scored.sort("score", descending=True).unique(
+    worst = scored.sort("score", "operation", descending=[True, False]).unique(
         "service", keep="first", maintain_order=True
     )
     outside = pl.col("party") == "external"

@@ -23,7 +23,9 @@ KEY = ["service", "entry", "template_id"]
 def flips(logs: pl.DataFrame, spans: pl.DataFrame, passed: pl.DataFrame) -> pl.DataFrame:
     """Every (service, entry, template) with its shares and score; `passed` (trace_id, service)
     are left out of the count."""
-    visits = spans.select("trace_id", "service", "entry", "bad").unique(["trace_id", "service"])
+    visits = spans.select("trace_id", "service", "entry", "bad").unique(
+        ["trace_id", "service"], keep="first"
+    )
     visits = visits.join(passed, on=["trace_id", "service"], how="anti")
     near = pl.col("trace_id").filter(pl.col("bad").is_null()).len()
     reached = visits.group_by("service", "entry").agg(
@@ -40,7 +42,7 @@ def flips(logs: pl.DataFrame, spans: pl.DataFrame, passed: pl.DataFrame) -> pl.D
             for which, number in (("bad", 1), (~pl.col("bad"), 0))
         ),
         pl.col("loud").any(),
-        pl.col("pod").filter("bad").mode().first().alias("pod"),
+        pl.col("pod").filter("bad").mode().sort().first().alias("pod"),
     )
     joined = counted.join(reached, on=["service", "entry"])
     joined = joined.filter(pl.col("n1") >= 2, pl.col("n0") >= 2)
@@ -158,7 +160,7 @@ def score(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     passed = pl.concat([passed_on(marked, spans), waited]).unique()
     every = flips(logs, spans, passed)
     found = every.filter(pl.col("score") > 0)
-    worst = found.sort("score", descending=True).unique(
+    worst = found.sort("score", *KEY, descending=[True, False, False, False]).unique(
         "service", keep="first", maintain_order=True
     )
     worst = worst.join(_instead(every, logs), on="service", how="left")

@@ -88,7 +88,7 @@ def score(samples: pl.DataFrame) -> pl.DataFrame:
     beyond = (pl.col("after") - pl.max_horizontal("before", 0.5 * pl.col("peak"))) / floor
     rise = pl.min_horizontal((pl.col("after") - pl.col("before")) / floor, 3 * beyond)
     scored = each.with_columns(score=rise.clip(-1e6, 1e6))
-    worst = scored.sort("score", "metric", descending=[True, False]).unique(
+    worst = scored.sort("score", "metric", "pod", "series", descending=[True, *[False] * 3]).unique(
         ["service", "fault"], keep="first", maintain_order=True
     )
     restarts = pl.col("fault") == "restarts"

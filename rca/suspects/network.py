@@ -44,9 +44,9 @@ def score(spans: pl.DataFrame) -> pl.DataFrame:
     each = blamed.group_by("callee").agg(
         pl.col("blame").max().alias("most"),
         ((pl.col("blame") * pl.col("count")).sum() / pl.col("count").sum()).alias("usual"),
-        pl.col("caller").sort_by("blame").last(),
-        (pl.col("before").sort_by("blame").last() / MS).alias("before"),
-        (pl.col("after").sort_by("blame").last() / MS).alias("after"),
+        pl.col("caller").sort_by("blame", "caller").last(),
+        (pl.col("before").sort_by("blame", "caller").last() / MS).alias("before"),
+        (pl.col("after").sort_by("blame", "caller").last() / MS).alias("after"),
     )
     each = each.join(_explained(blamed), left_on="callee", right_on="service", how="left")
     share = pl.col("explained").fill_null(0.0).sqrt()
@@ -92,7 +92,7 @@ def _grown(calls: pl.DataFrame) -> pl.DataFrame:
         pl.col("bad").sum().alias("count"),
         (~pl.col("bad")).sum().alias("seen"),
     )
-    each = each.filter(pl.col("count") >= 2, pl.col("seen") >= 2)
+    each = each.filter(pl.col("count") >= 2, pl.col("seen") >= 2).sort(PAIR)
     error = 1.25 * pl.col("iqr") / 1.35 / pl.col("count").sqrt()  # of a median of so many
     spread = pl.col("iqr") / 1.35 + MS + 0.1 * pl.col("before").abs()
     rise = pl.col("after") - pl.col("before")
@@ -158,6 +158,7 @@ def _loss(calls: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
             pl.col("client").any(),
         )
         .filter(pl.col("n1") >= 2, pl.col("n0") >= 2)
+        .sort(PAIR)
     )
     before, after = pl.col("k0") / pl.col("n0"), pl.col("k1") / pl.col("n1")
     each = each.with_columns(z=(after - before).clip(lower_bound=0))
