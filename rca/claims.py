@@ -179,16 +179,16 @@ order by ts, service, cluster"""
     return ledger.add("change", why, query, ["changes"])
 
 
-def edge(ledger: Ledger, when: Stretches, caller: str, callee: str) -> str:
+def edge(ledger: Ledger, when: Stretches, pair: tuple[str, str], *, minutes: bool) -> str:
     """How calls between two services went before and during: by the minute from `edges`, or from
-    the spans themselves where the lake has no edges of this time."""
+    the spans themselves where the lake has none of this time."""
+    caller, callee = pair
     claim = f"{caller} calls {callee} and suffers with it"
-    pair = f"caller = {quoted(caller)} and callee = {quoted(callee)}"
-    minutes = f"{pair} and {when.both('minute')}"
-    if ledger.has(f"select 1 from edges where {pair} and {between('minute', when.window)} limit 1"):
+    if minutes:
         query = f"""select {when.label("minute")} as part, sum(calls) as calls,
   max(duration_p95_ns) / 1e6 as worst_p95_ms, sum(errors) / sum(calls) as failing
-from edges where {minutes}
+from edges
+where caller = {quoted(caller)} and callee = {quoted(callee)} and {when.both("minute")}
 group by 1 order by 1"""
         return ledger.add("edge", claim, query, ["edges"])
     query = f"""select {when.label("c.start")} as part, count(*) as calls,

@@ -19,6 +19,7 @@ from rca.changes import failing, without
 from rca.evidence import Ledger, check, stamp
 from rca.facts import Facts, Source
 from rca.question import Question, Stretch
+from rca.snapshot import Snapshot
 from rca.suspects import SCHEMA, attributes, failures, latency, logs, metrics, network, words
 
 SHOWN = 5  # suspects and changes in an answer
@@ -32,11 +33,12 @@ def diagnose(lake: Lake, question: Question, now: datetime | None = None) -> Row
     Raises UserError when there is no telemetry at the time asked for.
     """
     began = time.perf_counter()
-    seen, found = look(lake, question)
+    still = Snapshot(lake)
+    seen, found = look(still, question)
     ranked = fuse.fuse(found) if found.height else fuse.fuse(pl.DataFrame(schema=SCHEMA))
     onset = question.onset or _onset(seen, found, ranked) or seen.window[0]
-    with Ledger(lake) as ledger:
-        answer = _answer(lake, ledger, question, seen, found, ranked, onset)
+    with Ledger(still) as ledger:
+        answer = _answer(still, ledger, question, seen, found, ranked, onset)
     answer["duration_ms"] = round((time.perf_counter() - began) * 1000)
     check(answer)
     keep.store(lake, answer, now or datetime.now(UTC), question.trigger)
@@ -109,7 +111,7 @@ def _answer(
     ]
     other = without.other(lake, seen, asked[0], _pairs(trait)) if asked and not culprit else None
     edges = graph.hurt(seen)
-    path = _propagation(ledger, when, edges, listed)
+    path = _propagation(lake, ledger, when, edges, listed)
     signals = verdict.signals(ranked, found)
     sure = verdict.confidence(signals, _healthy(seen))
     fault = listed[0]["fault"] if listed else "unknown"
@@ -251,17 +253,19 @@ def _change(ledger: Ledger, row: Row, place: int) -> Row:
 
 
 def _propagation(
-    ledger: Ledger, when: claims.Stretches, edges: pl.DataFrame, listed: Sequence[Row]
+    lake: Lake, ledger: Ledger, when: claims.Stretches, edges: pl.DataFrame, listed: Sequence[Row]
 ) -> list[Row]:
     if not listed:
         return []
     root = listed[0]
     outside = str(root["fault"]).startswith("network")
     steps = graph.propagation(edges, root["service"], waits_outside=outside)
-    return [
-        {"from": start, "to": end, "evidence": [claims.edge(ledger, when, end, start)]}
-        for start, end in steps[:12]
-    ]
+    known = graph.recorded(lake, when.window) if steps else set()
+    out = []
+    for start, end in steps[:12]:
+        cited = claims.edge(ledger, when, (end, start), minutes=(end, start) in known)
+        out.append({"from": start, "to": end, "evidence": [cited]})
+    return out
 
 
 def _ruled_out(

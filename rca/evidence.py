@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -23,39 +24,47 @@ class UncitedClaim(Exception):
 
 
 class Ledger:
-    """The evidence of one diagnosis, numbered e1, e2, … in the order it was gathered."""
+    """The evidence of one diagnosis, numbered e1, e2, … in the order it was gathered.
+
+    Queries are run one after the other beside what goes on meanwhile; `entries` waits for them.
+    """
 
     def __init__(self, lake: Lake) -> None:
-        self._reading = Reading(lake, CITED)
-        self.entries: list[dict[str, Any]] = []
+        self._worker = ThreadPoolExecutor(1)
+        self._reading = self._worker.submit(Reading, lake, CITED)
+        self._entries: list[dict[str, Any]] = []
+        self._waiting: list[tuple[dict[str, Any], Future[pa.Table]]] = []
 
     def add(self, kind: str, claim: str, query: str, tables: Sequence[str]) -> str:
-        """Run a query and keep what it gave; the new entry's id."""
-        result = self._reading.sql(query)
-        name = f"e{len(self.entries) + 1}"
-        self.entries.append(
-            {
-                "id": name,
-                "kind": kind,
-                "claim": claim,
-                "query": query,
-                "tables": {table: self._reading.versions[table] for table in tables},
-                "columns": result.column_names,
-                "result": _rows(result),
-                "rows": result.num_rows,
-            }
-        )
+        """Have a query run and what it gives kept; the new entry's id."""
+        name = f"e{len(self._entries) + 1}"
+        entry = {"id": name, "kind": kind, "claim": claim, "query": query, "tables": tables}
+        self._entries.append(entry)
+        self._waiting.append((entry, self._worker.submit(self._run, query)))
         return name
 
-    def has(self, query: str) -> bool:
-        """Whether a query gives any row; it is no evidence."""
-        return bool(self._reading.sql(query).num_rows)
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """Every entry with its result. Raises UserError where a query cannot be run."""
+        versions = self._reading.result().versions
+        for entry, found in self._waiting:
+            result = found.result()
+            entry["tables"] = {table: versions[table] for table in entry["tables"]}
+            entry |= {"columns": result.column_names, "result": _rows(result)}
+            entry["rows"] = result.num_rows
+        self._waiting.clear()
+        return self._entries
+
+    def _run(self, query: str) -> pa.Table:
+        return self._reading.result().sql(query)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._reading.close()
+        self._worker.shutdown(cancel_futures=True)
+        if not self._reading.cancelled() and not self._reading.exception():
+            self._reading.result().close()
 
 
 def _rows(result: pa.Table) -> list[list[Any]]:

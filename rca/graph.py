@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
+from lake import Lake
 from rca.facts import Facts
+from rca.question import Stretch
+from rca.read import within
 
 GROWN = 1.3  # times the healthy p90 that counts as deviating
 
@@ -47,6 +50,12 @@ def propagation(edges: pl.DataFrame, root: str, *, waits_outside: bool) -> list[
                 reached.add(caller)
                 front.append(caller)
     return out
+
+
+def recorded(lake: Lake, stretch: Stretch) -> set[tuple[str, str]]:
+    """The (caller, callee) of which `edges` has minutes in a stretch of time."""
+    rows = lake.scan("edges").filter(within("minute", stretch))
+    return set(rows.select("caller", "callee").unique().collect().rows())
 
 
 def callers(edges: pl.DataFrame) -> dict[str, set[str]]:
