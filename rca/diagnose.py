@@ -50,7 +50,7 @@ def look(lake: Lake, question: Question) -> tuple[Facts, pl.DataFrame]:
     lies well before the window of the first look."""
     stretch = window.first_look(question)
     window.require_telemetry(lake, stretch)
-    source = facts.Source(lake, *window.reach(question))
+    source = facts.Source(lake, *window.reach(question), near=stretch)
     seen, found = _look(source, question, stretch)
     if question.onset is None and not question.baselines and found.height:
         wide = window.wider(stretch)

@@ -7,6 +7,7 @@ do not grow with it; `Facts.sampled` says of which table how much was read.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -21,6 +22,8 @@ from rca.read import apart, count, inside, joined, kept, lines_of, scan, within
 
 NEAR = timedelta(minutes=5)
 MINUTE = timedelta(minutes=1)
+READ = ("spans", "_lines", "samples", "errors", "_minutes")  # at the same time
+KINDS = ("spans", "logs", "samples", "errors")  # in the order in which they are spoken of
 MOST = (160_000, 80_000)  # spans that are read of the recent time, and of healthy time
 MOST_LINES = (160_000, 80_000)  # log lines of no trace, likewise
 
@@ -39,6 +42,8 @@ class Facts:
     logs     ts, service, pod, severity, template_id, template, trace_id, entry
     samples  ts, metric, series, value, service, pod, node; healthy time is all there is
     errors   ts, service, type, group_id, message, release
+    tags     attributes and resource of the window's spans (see `read.TAGS`) where spans are a
+             sample; else None, and they are read of whom it matters
     load     requests a minute in the window, times those of healthy time; None where not known
     share    of the traces of the window that were read, by the end of their ids (see `kept`)
     sampled  of which tables only a part was read: table, rows, read, how
@@ -50,6 +55,7 @@ class Facts:
     logs: pl.DataFrame
     samples: pl.DataFrame
     errors: pl.DataFrame
+    tags: pl.DataFrame | None = None
     load: float | None = None
     share: float = 1.0
     sampled: tuple[dict[str, Any], ...] = ()
@@ -61,16 +67,35 @@ class Facts:
 
 
 class Source:
-    """The telemetry of the recent time and of healthy time, read once for several looks at it."""
+    """The telemetry of the recent time and of healthy time, read once for several looks at it;
+    `near`: the part of the recent time that is looked at first."""
 
-    def __init__(self, lake: Lake, recent: Stretch, healthy: Sequence[Stretch]) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        recent: Stretch,
+        healthy: Sequence[Stretch],
+        near: Stretch | None = None,
+    ) -> None:
         self.lake = lake
         healthy = (*healthy, *before(recent, healthy))
         self._parts: tuple[Sequence[Stretch], ...] = ([recent], apart(healthy, recent))
         self._all = [recent, *healthy]
-        self._shares = [1.0, 1.0]
+        self._near = near or (recent[1] - MINUTE, recent[1])
         self._read: dict[Stretch, pl.DataFrame] = {}
-        self.sampled: list[dict[str, Any]] = []
+        self._sampled: dict[str, dict[str, Any]] = {}
+
+    def read(self) -> None:
+        """Read all kinds of telemetry, at the same time."""
+        assert self._shares  # what two of them need
+        with ThreadPoolExecutor() as pool:
+            for one in [pool.submit(getattr, self, name) for name in READ]:
+                one.result()
+
+    @property
+    def sampled(self) -> tuple[dict[str, Any], ...]:
+        """Of which tables only a part was read."""
+        return tuple(self._sampled[name] for name in KINDS if name in self._sampled)
 
     def covers(self, stretches: Sequence[Stretch]) -> bool:
         """Whether all of some stretches was read."""
@@ -82,17 +107,34 @@ class Source:
     @cached_property
     def spans(self) -> pl.DataFrame:
         """Spans with self-time, entry and error; with pod where all of them are read."""
-        counts = [count(self.lake, "spans", "start", part) for part in self._parts]
-        self._shares = [_share(count, most) for count, most in zip(counts, MOST, strict=True)]
         where = [
             within("start", part) & kept(share)
             for parts, share in zip(self._parts, self._shares, strict=True)
             for part in parts
         ]
-        end = self._all[0][1]
-        found = read.spans_of(self.lake, where, (end - MINUTE, end) if self.thinned else None)
-        self._tell("spans", sum(counts), found.height, "whole traces, by the end of their ids")
+        found = read.spans_of(self.lake, where, self._asked if self.thinned else None)
+        self._tell(
+            "spans", sum(self._counts), found.height, "whole traces, by the end of their ids"
+        )
         return found
+
+    @cached_property
+    def _counts(self) -> list[int]:
+        return [count(self.lake, "spans", "start", part) for part in self._parts]
+
+    @cached_property
+    def _shares(self) -> list[float]:
+        return [_share(count, most) for count, most in zip(self._counts, MOST, strict=True)]
+
+    @cached_property
+    def _asked(self) -> pl.DataFrame:
+        """Whom each operation asks, by all that was asked in the last minute. Tags are dear to
+        read, so those of the sample are kept from the same scan."""
+        told, keep = (self._near[1] - MINUTE, self._near[1]), kept(self._shares[0])
+        client = inside("start", [told]) & (pl.col("kind") == "client")
+        rows = read.tags_of(self.lake, self._near, keep | client)
+        self._read[self._near] = rows.filter(keep)
+        return read.asked_of(rows.filter(client))
 
     @property
     def thinned(self) -> bool:
@@ -103,6 +145,12 @@ class Source:
     def logs(self) -> pl.DataFrame:
         """Lines of the traces that are read, and those of no trace."""
         entries = self.spans.select("trace_id", "entry").unique("trace_id", keep="any")
+        found = self._lines.join(entries, on="trace_id", how="left", maintain_order="left")
+        texts = self.lake.scan("templates").select("template_id", "template", "intent").collect()
+        return found.join(texts, on="template_id", how="left", maintain_order="left")
+
+    @cached_property
+    def _lines(self) -> pl.DataFrame:
         counts = [count(self.lake, "logs", "ts", part) for part in self._parts]
         where = [
             within("ts", part) & lines_of(share, _share(count, most))
@@ -115,9 +163,7 @@ class Source:
         self._tell(
             "logs", sum(counts), found.height, "the lines of those traces, and a share of others"
         )
-        found = found.join(entries, on="trace_id", how="left", maintain_order="left")
-        texts = self.lake.scan("templates").select("template_id", "template", "intent").collect()
-        return found.join(texts, on="template_id", how="left", maintain_order="left")
+        return found
 
     @cached_property
     def errors(self) -> pl.DataFrame:
@@ -138,8 +184,8 @@ class Source:
         self._tell("samples", total, found.height, "healthy time at every so many minutes")
         return found
 
-    def _pods(self, window: Stretch) -> pl.DataFrame:
-        """(trace_id, span_id, pod) of a window's spans; what was read is not read again."""
+    def _tags(self, window: Stretch) -> pl.DataFrame:
+        """Tags of the sample of a window and more; what was read is not read again."""
         start, end = window
         for low, high in self._read:
             if low <= start < high:
@@ -147,17 +193,22 @@ class Source:
             if low < end <= high:
                 end = max(low, start)
         if start < end:
-            self._read[start, end] = read.pods_of(self.lake, (start, end), kept(self._shares[0]))
+            self._read[start, end] = read.tags_of(self.lake, (start, end), kept(self._shares[0]))
         return pl.concat(self._read.values())
 
     def facts(self, window: Stretch, baselines: Sequence[Stretch], *, pods: bool = True) -> Facts:
         """What was read, of one window and its healthy time."""
+        self.read()
         both = [window, *baselines, *before(window, baselines)]
         spans = self.spans.filter(inside("start", both))
         spans = spans.with_columns(_bad("start", window, baselines))
-        if self.thinned and pods:
+        tags = self._tags(window) if self.thinned and pods else None
+        if tags is not None:
             spans = spans.drop("pod").join(
-                self._pods(window), on=["trace_id", "span_id"], how="left", maintain_order="left"
+                read.pods_of(tags),
+                on=["trace_id", "span_id"],
+                how="left",
+                maintain_order="left",
             )
         logs = self.logs.filter(inside("ts", both)).with_columns(_bad("ts", window, baselines))
         errors = self.errors.filter(inside("ts", both))
@@ -171,14 +222,15 @@ class Source:
             logs,
             samples,
             errors,
+            tags=None if tags is None else tags.filter(inside("start", [window])),
             load=_load(self._minutes, window, baselines),
             share=self._shares[0],
-            sampled=tuple({one["table"]: one for one in self.sampled}.values()),
+            sampled=self.sampled,
         )
 
     def _tell(self, table: str, rows: int, read: int, how: str) -> None:
         if read < rows:
-            self.sampled.append({"table": table, "rows": rows, "read": read, "how": how})
+            self._sampled[table] = {"table": table, "rows": rows, "read": read, "how": how}
 
 
 def load(

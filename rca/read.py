@@ -15,6 +15,10 @@ from rca.related import related
 PEER = ("server.address", "peer.service", "net.peer.name")
 STORE = ("db.system", "db.system.name")
 POD = ("k8s.pod.name", "pod", "hostname")
+TAGS = (
+    *("start", "trace_id", "span_id", "parent_span_id", "service", "operation", "kind"),
+    *("cluster", "host", "attributes", "resource"),
+)
 MOST_SAMPLES = 2_000_000
 _DIGITS = 4  # of a trace id's end, that decide: W3C Trace Context has the last 56 bits random, and
 _ALL = 16**_DIGITS  # samplers upstream (OpenTelemetry's) decide by the first of these
@@ -95,24 +99,24 @@ def inside(column: str, stretches: Sequence[Stretch]) -> pl.Expr:
     )
 
 
-def spans_of(lake: Lake, where: Sequence[pl.Expr], told: Stretch | None = None) -> pl.DataFrame:
+def spans_of(
+    lake: Lake, where: Sequence[pl.Expr], asked: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """Spans that fit one of some conditions, with self-time, entry operation, pod and party.
 
-    Tags are dear to read: with `told`, pods are left out, and whom an operation asks is what its
-    spans of that stretch say.
+    Tags are dear to read: with `asked` (see `asked_of`), pods are left out, and whom a span asks is
+    what most of its operation do.
     """
     columns = (
         *("start", "trace_id", "span_id", "parent_span_id", "service", "operation", "kind"),
         *("host", "cluster", "status", "start_ns", "duration_ns"),
     )
     rows = scan(lake, "spans", where)
-    if told is None:
+    if asked is None:
         found = rows.select(*columns, _pod(), *_asked()).collect()
     else:
         found = rows.select(*columns, pl.lit(None, pl.String).alias("pod")).collect()
-        found = found.join(
-            asked_of(lake, told), on=["service", "operation"], how="left", maintain_order="left"
-        )
+        found = found.join(asked, on=["service", "operation"], how="left", maintain_order="left")
     return related(found.with_columns(error=pl.col("status") == "error"))
 
 
@@ -123,10 +127,9 @@ def _asked() -> list[pl.Expr]:
     return [pl.coalesce(*(tags.get(key) for key in keys)).alias(name) for name, keys in names]
 
 
-def asked_of(lake: Lake, stretch: Stretch) -> pl.DataFrame:
-    """(service, operation, peer, store): whom most client spans of each operation ask."""
-    rows = lake.scan("spans").filter(within("start", stretch), pl.col("kind") == "client")
-    found = rows.select("service", "operation", *_asked()).collect()
+def asked_of(tags: pl.DataFrame) -> pl.DataFrame:
+    """(service, operation, peer, store): whom most of some client spans of each operation ask."""
+    found = tags.select("service", "operation", *_asked())
     most = [pl.col(name).drop_nulls().mode().sort().first() for name in ("peer", "store")]
     return found.group_by("service", "operation").agg(most)
 
@@ -135,10 +138,14 @@ def _pod() -> pl.Expr:
     return pl.coalesce(*(pl.col("resource").map.get(key) for key in POD)).alias("pod")
 
 
-def pods_of(lake: Lake, window: Stretch, keep: pl.Expr) -> pl.DataFrame:
-    """(trace_id, span_id, pod) of the spans of a window that fit a condition."""
-    rows = lake.scan("spans").filter(within("start", window), keep)
-    pods = rows.select("trace_id", "span_id", _pod()).collect()
+def tags_of(lake: Lake, window: Stretch, keep: pl.Expr) -> pl.DataFrame:
+    """TAGS of the spans of a window that fit a condition."""
+    return lake.scan("spans").filter(within("start", window), keep).select(TAGS).collect()
+
+
+def pods_of(tags: pl.DataFrame) -> pl.DataFrame:
+    """(trace_id, span_id, pod) of some spans."""
+    pods = tags.select("trace_id", "span_id", _pod())
     return pods.unique(["trace_id", "span_id"], keep="first")
 
 

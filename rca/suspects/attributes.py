@@ -15,7 +15,7 @@ import polars as pl
 
 from lake import Lake
 from rca.facts import Facts
-from rca.read import kept, within
+from rca.read import tags_of
 from rca.suspects.failures import likelihood
 
 LEAST = 5  # bad spans a value must have
@@ -67,13 +67,8 @@ def traits(lake: Lake, seen: Facts, service: str, bad_ids: pl.DataFrame) -> list
 
 def _values(lake: Lake, seen: Facts, service: str, bad_ids: pl.DataFrame) -> pl.DataFrame:
     """(span_id, key, value) of every attribute with few values, of the traces that were read."""
-    wanted = ("cluster", "host", "attributes", "resource")
-    spans = (
-        lake.scan("spans")
-        .filter(within("start", seen.window), pl.col("service") == service, kept(seen.share))
-        .select("span_id", "parent_span_id", "operation", *wanted)
-        .collect()
-    )
+    mine = pl.col("service") == service
+    spans = tags_of(lake, seen.window, mine) if seen.tags is None else seen.tags.filter(mine)
     parents = spans.select(parent_span_id="span_id", part="operation").unique(
         "parent_span_id", keep="first"
     )
