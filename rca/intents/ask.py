@@ -29,8 +29,8 @@ def ask(lake: Lake, chat: BaseChatModel, name: str, most: int = 50) -> int:
     """Ask `chat` about the most frequent unknown templates, at most so many; how many it named.
 
     Only templates leave, without their values and with secrets masked. `labelled_by` becomes
-    `llm:NAME` for all that were asked about, so none is asked about twice. What is no intent's
-    name stays unknown.
+    `llm:NAME` for all that were asked about, so none is asked about twice. Where the answer
+    names no intent, or several, it stays unknown.
     """
     open_ones = pl.col("intent") == UNKNOWN, ~pl.col("labelled_by").str.starts_with("llm:")
     rows = lake.scan("templates").filter(*open_ones).collect()
@@ -50,5 +50,5 @@ def ask(lake: Lake, chat: BaseChatModel, name: str, most: int = 50) -> int:
 def _answer(chat: BaseChatModel, template: str) -> str:
     intents = "\n".join(f"{name}: {text}" for name, text in INTENTS.items())
     reply = chat.invoke(_ASKED.format(intents=intents, line=mask(template)[:2_000]))
-    word = re.search(r"[a-z_]+", str(reply.text).lower())
-    return word[0] if word and word[0] in INTENTS else UNKNOWN
+    named = set(re.findall(r"[a-z_]+", str(reply.text).lower())) & INTENTS.keys()
+    return named.pop() if len(named) == 1 else UNKNOWN
