@@ -90,6 +90,13 @@ LOGS = [
     '[{"timestamp":1741703833929180,"fields":[' + field(1) + "]}]",
     '[{"timestamp":1,"fields":[' + field(3) + "," + field(1) + "," + field(2) + "]}]",
     '[{"timestamp":1,"fields":[]},{"timestamp":2,"fields":[' + field(4) + "]}]",
+    '[{"timestamp":0,"fields":[' + field(1) + ']},{"timestamp":2,"fields":[' + field(4) + "]}]",
+    '[{"timestamp":8999999999999999,"fields":[' + field(5) + "]}]",
+    '[{"timestamp":9999999999999999,"fields":[' + field(5) + "]}]",
+    '[{"timestamp":01,"fields":[' + field(5) + "]}]",
+    '[{"timestamp":5,"fields":[{"key":"a","value":"]},{\\"timestamp\\":"}]}]',
+    '[{"timestamp":5,"fields":[{"key":"a","value":[{"b":[1]},{"timestamp":3}]}]}]',
+    '[{"timestamp":5,"fields":[' + field(5) + '],"fields":[' + field(6) + "]}]",
     '[{"timestamp":1,"fields":null}]',
     '[{"timestamp":1}]',
     '[{"timestamp":"7","fields":[]}]',
@@ -106,4 +113,7 @@ LOGS = [
 @given(st.lists(st.sampled_from(LOGS), max_size=12))
 def test_events_read_in_columns_are_the_events_read_one_by_one(texts: list[str]) -> None:
     one_by_one = tags.read(texts, "events").to_arrow(compat_level=pl.CompatLevel.oldest())
-    assert events.read(texts).to_pylist() == one_by_one.cast(events.KIND).to_pylist()
+    assert (
+        events.read(pa.array(texts, pa.string())).to_pylist()
+        == one_by_one.cast(events.KIND).to_pylist()
+    )

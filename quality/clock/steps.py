@@ -21,6 +21,7 @@ from quality.clock.solve import Floats, solve
 STRETCHES = 30  # into which a window is divided at most
 ENOUGH = 10  # calls of every clock a stretch should hold
 STEP = 1_000_000  # ns: a smaller jump is not told from noise
+BOUNDS = 2_000  # of pairs that are solved in one program, about
 ODD = 6.0  # times the usual change from one stretch to the next
 Times = npt.NDArray[np.int64]
 
@@ -68,24 +69,41 @@ def tracks(bounds: pl.DataFrame, free: Collection[str]) -> dict[str, Track]:
         pl.col("at_high").mean().cast(pl.Int64),
     )
     middle = dict(stretched.group_by("stretch").agg(pl.col("at").mean().cast(pl.Int64)).iter_rows())
-    parts = tight.sort("stretch", "caller", "callee").partition_by(
-        "stretch", as_dict=True, include_key=False, maintain_order=True
-    )
-    for (stretch,), part in parts.items():
-        for clock, offset in _estimates(part, free):
+    for part in _programs(tight.sort("stretch", "caller", "callee")):
+        for clock, stretch, offset in _estimates(part, free):
             found.setdefault(clock, []).append((middle[stretch], offset))
-    return {clock: _track(points, length) for clock, points in sorted(found.items())}
+    return {clock: _track(sorted(points), length) for clock, points in sorted(found.items())}
 
 
-def _estimates(tight: pl.DataFrame, free: Collection[str]) -> list[tuple[str, float]]:
-    """A rough offset for every free clock that a stretch's tightest bounds tie to a right one."""
-    tied = anchored(tight, free)
+def _programs(tight: pl.DataFrame) -> list[pl.DataFrame]:
+    """Whole stretches, as many as are worth solving at once: a small program takes no longer than
+    its setting up, a large one longer than its size."""
+    before = pl.int_range(pl.len()).min().over("stretch")
+    whole = tight.with_columns(program=before // BOUNDS)
+    return whole.partition_by("program", include_key=False, maintain_order=True)
+
+
+def _estimates(tight: pl.DataFrame, free: Collection[str]) -> list[tuple[str, int, float]]:
+    """Rough offsets (clock, stretch, offset) of the free clocks that a stretch's tightest bounds
+    tie to a right one; in each stretch they are clocks of their own."""
+    own = [
+        pl.when(pl.col(side).is_in(list(free)))
+        .then(pl.format("{}\n{}", side, "stretch"))
+        .otherwise(side)
+        .alias(side)
+        for side in ("caller", "callee")
+    ]
+    tight = tight.with_columns(own)
+    names = {*tight["caller"], *tight["callee"]}
+    mine = {name for name in names if name.rpartition("\n")[0] in free}
+    tied = anchored(tight, mine)
     if not tied:
         return []
-    if loose := set(free) - tied:
-        tight = tight.filter(~pl.col("caller").is_in(loose), ~pl.col("callee").is_in(loose))
+    loose = list(mine - tied)
+    tight = tight.filter(~pl.col("caller").is_in(loose), ~pl.col("callee").is_in(loose))
     solved = solve(tight, tied, drift=False, doubt=False)
-    return [(clock, offset) for clock, (offset, _) in solved.lines.items()]
+    parts = [(name.rpartition("\n"), offset) for name, (offset, _) in solved.lines.items()]
+    return [(clock, int(stretch), offset) for (clock, _, stretch), offset in parts]
 
 
 def _track(points: list[tuple[int, float]], length: int) -> Track:

@@ -39,7 +39,11 @@ def _together(parts: list[pa.Table]) -> pa.Table:
     parts = parts or [_part(_RAW.empty_table())]
     maps = shred.concat([part["attributes"].chunk(0) for part in parts])
     place = parts[0].schema.get_field_index("attributes")
-    rest = pa.concat_tables([part.remove_column(place) for part in parts])
+    parts = [part.remove_column(place) for part in parts]
+    for name in ("events", "links"):
+        if any(not _coded(part, name) for part in parts):
+            parts = [_with(part, name, part[name].cast(pa.string())) for part in parts]
+    rest = pa.concat_tables(parts)
     rest = rest.unify_dictionaries().combine_chunks()
     whole = rest.append_column("attributes", maps)
     return _told(whole)
@@ -52,13 +56,27 @@ def _part(rows: pa.Table) -> pa.Table:
     for name in _WIDE:
         size += _length(rows[name])
     for name in (*plan.CODED, "events", "links"):
-        if not pa.types.is_dictionary(rows[name].type):
+        if not _coded(rows, name):
             coded = rows[name].cast(pa.string()).dictionary_encode()
-            rows = rows.set_column(rows.schema.get_field_index(name), name, coded)
+            if name in plan.CODED or _repeated(coded):
+                rows = _with(rows, name, coded)
     place = rows.schema.get_field_index("attributes")
     texts = _flat(rows["attributes"])
     rows = rows.set_column(place, "attributes", pa.chunked_array([shred.maps(texts)]))
     return rows.append_column("size", pa.array(size))
+
+
+def _coded(rows: pa.Table, name: str) -> bool:
+    return bool(pa.types.is_dictionary(rows[name].type))
+
+
+def _repeated(column: pa.ChunkedArray) -> bool:
+    """Whether a text stands there twice or more, in the mean; else codes are of no use."""
+    return 2 * sum(len(chunk.dictionary) for chunk in column.chunks) <= len(column)
+
+
+def _with(rows: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
+    return rows.set_column(rows.schema.get_field_index(name), name, column)
 
 
 def _length(column: pa.ChunkedArray) -> Numbers:

@@ -248,19 +248,22 @@ def _nullable(values: Numbers, late: Numbers, mended: pl.Series) -> pa.Array:
     return pa.array(values, mask=empty if empty.any() else None)
 
 
-def _read(column: pa.DictionaryArray, place: pa.Array, name: str) -> pa.Array:
-    """JSON texts by their codes as what the table holds; each distinct one of them read once."""
+def _read(column: pa.Array, place: pa.Array, name: str) -> pa.Array:
+    """JSON texts, as codes or plain, as what the table holds; each distinct one is read once."""
     kind = _SPANS.schema.field(name).type
-    codes = column.indices.take(place)
-    if codes.null_count == len(codes):
-        return pa.nulls(len(codes), kind)
-    used = pc.unique(codes.drop_null())
-    where = pc.index_in(codes, used)
-    texts = column.dictionary.take(used).to_pylist()
+    column = column.take(place)
+    if column.null_count == len(column):
+        return pa.nulls(len(column), kind)
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    used = pc.unique(column.indices.drop_null())
+    where = pc.index_in(column.indices, used)
+    chosen = column.dictionary.take(used)
+    if name == "events":
+        return events.read(chosen).take(where)
+    texts = chosen.to_pylist()
     if name == "resource":
         return shred.take(shred.of_pairs([tags.pairs(text) for text in texts]), where)
-    if name == "events":
-        return events.read(texts).take(where)
     return (
         pl.Series(tags.read(texts, name))
         .to_arrow(compat_level=pl.CompatLevel.oldest())

@@ -9,6 +9,7 @@ apart into whole pieces, or repeats a key, is read by `quality.tags` whole, each
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -30,17 +31,24 @@ _TYPED = rf'^{_TEXT},"value":\{{{_VALUE.replace("value", "[a-z]+Value")}\}}$'  #
 
 def maps(texts: pa.Array) -> pa.MapArray:
     """Texts (string) as maps of dictionary-encoded keys and values; null stays null."""
+    found, good = regular(texts)
+    return found if good.all() else _merged(texts, good, found)
+
+
+def regular(texts: pa.Array) -> tuple[pa.MapArray, Numbers]:
+    """The maps of the texts that fall apart into everyday tags, and which texts these are."""
     plain = pc.and_(pc.starts_with(texts, _HEAD), pc.ends_with(texts, _TAIL))
     good = np.asarray(plain.fill_null(False).to_numpy(zero_copy_only=False), bool)
     whole = bool(good.all())
     lists = pc.split_pattern(texts if whole else texts.filter(pa.array(good)), _BETWEEN)
     starts = lists.offsets.to_numpy()
     keys, values, fine = _read(lists.flatten(), starts - starts[0])
+    found = pa.MapArray.from_arrays(lists.offsets, keys, values)
     if whole and fine.all():
-        return pa.MapArray.from_arrays(lists.offsets, keys, values)
+        return found, good
+    good = good.copy()
     good[np.flatnonzero(good)[~fine]] = False
-    regular = pa.MapArray.from_arrays(lists.offsets, keys, values).filter(pa.array(fine))
-    return _merged(texts, good, regular)
+    return found.filter(pa.array(fine)), good
 
 
 def _read(pieces: pa.Array, starts: Numbers) -> tuple[pa.Array, pa.Array, Numbers]:
@@ -56,7 +64,7 @@ def _read(pieces: pa.Array, starts: Numbers) -> tuple[pa.Array, pa.Array, Number
     distinct = coded.dictionary.take(pa.array(used // 4))
     key, value = _decoded(pl.Series(distinct, dtype=pl.String), used % 4)
     index = place[kinds]
-    keys, values = _gathered(key, index), _gathered(value.struct.field("text"), index)
+    keys, values = _gathered(key, index), _gathered(value, index)
     whole = key.is_not_null().to_numpy()[index]
     fine = np.logical_and.reduceat(whole, starts[:-1]) if len(starts) > 1 else np.zeros(0, bool)
     if not fine.all():
@@ -84,34 +92,37 @@ def _repeats(keys: Numbers, starts: Numbers) -> Numbers:
 
 
 def _decoded(pieces: pl.Series, form: Numbers) -> tuple[pl.Series, pl.Series]:
-    """Key, and value as struct(text), of each piece; key is null for one that is no whole tag.
+    """Key and value of each piece, as text; the key is null for one that is no whole tag.
 
     `form` 1: the first of its text, 2: the last, 3: both.
     """
     frame = pl.DataFrame({"piece": pieces, "form": form})
     first, last = (pl.col("form") & 1) > 0, (pl.col("form") & 2) > 0
-    bare = pl.when(first).then(pl.col("piece").str.slice(len(_HEAD))).otherwise("piece")
-    frame = frame.select(bare.alias("piece"), last.alias("last"))
+    begun = pl.when(first).then(pl.col("piece").str.slice(len(_HEAD))).otherwise("piece")
+    frame = frame.select(begun.alias("piece"), last.alias("last"))
     cut = pl.col("piece").str.head(-len(_TAIL))
-    frame = frame.select(pl.when("last").then(cut).otherwise("piece").alias("piece"))
-    frame = frame.with_columns(
-        pl.col("piece").str.extract_groups(_PLAIN).alias("plain"),
-        pl.col("piece").str.extract_groups(_TYPED).alias("typed"),
+    bare = frame.select(pl.when("last").then(cut).otherwise("piece")).to_series()
+    key, value = _matched(bare, _PLAIN)
+    for read in (partial(_matched, form=_TYPED), _one_by_one):
+        odd = np.flatnonzero(key.is_null().to_numpy())
+        if len(odd):
+            more = read(bare.gather(odd))
+            key, value = key.scatter(odd, more[0]), value.scatter(odd, more[1])
+    return key, value
+
+
+def _matched(pieces: pl.Series, form: str) -> tuple[pl.Series, pl.Series]:
+    """Key and value of the pieces of a form, null of others."""
+    parts = pieces.str.extract_groups(form).struct
+    return parts.field("1"), parts.field("2").zip_with(
+        parts.field("2").is_not_null(), parts.field("3")
     )
-    parts = [pl.col(name).struct.field(str(n)) for name in ("plain", "typed") for n in (1, 2, 3)]
-    frame = frame.select(
-        "piece",
-        key=pl.coalesce(parts[0], parts[3]),
-        text=pl.coalesce(parts[1], parts[2], parts[4], parts[5]),
-    )
-    odd = np.flatnonzero(frame["key"].is_null().to_numpy())
-    if len(odd):
-        read = [_one(text) for text in frame["piece"].gather(odd).to_list()]
-        found = pl.DataFrame(read, {"key": pl.String, "text": pl.String}, orient="row")
-        frame = frame.with_columns(
-            frame["key"].scatter(odd, found["key"]), frame["text"].scatter(odd, found["text"])
-        )
-    return frame["key"], frame.select(pl.struct("text")).to_series()
+
+
+def _one_by_one(pieces: pl.Series) -> tuple[pl.Series, pl.Series]:
+    read = [_one(piece) for piece in pieces.to_list()]
+    key, value = zip(*read, strict=True)
+    return pl.Series(key, dtype=pl.String), pl.Series(value, dtype=pl.String)
 
 
 def _one(piece: str) -> tuple[str | None, str | None]:
