@@ -80,7 +80,7 @@ class _Program:
         self.high = bounds["high"].cast(pl.Float64).to_numpy() / 1e3
 
     def run(self) -> Floats:
-        from scipy.optimize import linprog  # half a second; most commands solve no clocks
+        from scipy.optimize import linprog  # half a second, and most days have no wrong clock
 
         count, clocks = len(self.low), len(self.clocks)
         rows, limits = self._rows()

@@ -56,6 +56,9 @@ def batches(rows: pl.DataFrame, size: int = ROWS) -> Numbers:
     count = rows.height
     if count <= size:
         return np.zeros(count, np.int64)
+    from scipy.sparse import coo_array  # slow to import, and few days have so many suspects
+    from scipy.sparse.csgraph import connected_components
+
     nodes, edges = count, list[tuple[Numbers, Numbers]]()
     here = np.arange(count)
     shared = (
