@@ -33,6 +33,20 @@ class Part(NamedTuple):
             file.seek(self.start)
             return file.read(self.stop - self.start)
 
+    def between(self, head: bytes, tail: bytes, trimmed: bytes) -> memoryview:
+        """The bytes less those `trimmed` at their end, between others; read in place, for a copy of
+        so much takes a tenth of the time that decoding does."""
+        size = self.stop - self.start
+        whole = bytearray(len(head) + size + len(tail))
+        whole[: len(head)] = head
+        with Path(self.path).open("rb") as file:
+            file.seek(self.start)
+            end = len(head) + file.readinto(memoryview(whole)[len(head) : len(head) + size])
+        while end > len(head) and whole[end - 1] in trimmed:
+            end -= 1
+        whole[end : end + len(tail)] = tail
+        return memoryview(whole)[: end + len(tail)]
+
 
 def is_big(path: Path) -> bool:
     """Whether a file is worth reading in parts."""

@@ -20,10 +20,11 @@ from pydantic import Field
 
 from ingest import chunks, files, jaeger_json, otlp
 from ingest.batch import Batch, Piece, Place, content_id
+from ingest.later import Later
 from ingest.source import Source
 from ingest.web import Damaged, Overloaded, Refused, Web, WebOptions, as_json, is_url, server_of
 from ingest.window import Step, Stream, Stretch, Window, micros
-from lake import UserError
+from lake import UserError, workers
 
 _LIMITS = {10, 20, 25, 50, 100, 200, 250, 500, 1000, 1500, 2000, 5000, 10_000}  # as servers have
 TICK = timedelta(microseconds=1)
@@ -96,8 +97,10 @@ class Jaeger(Source):
                 )
                 for place, part in enumerate(parts)
             ]
-            work[-1]()  # a cut file is found out before any of it is written
+            workers.ready("ingest.land", "ingest.jaeger_json")
+            whole = Later(work[-1])  # a cut file is found out before any of it is written
             name = chunks.file_id(file)
+            whole.result()
             yield Piece("raw_spans", "jaeger", name, 1, work[0], str(path), parts=work)
 
 

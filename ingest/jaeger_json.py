@@ -89,10 +89,10 @@ def decode_part(part: Part, *, first: bool, last: bool, place: Place, origin: st
     """The spans of a part of a reply; parts begin where a trace does."""
     head = b"" if first else b'{"data":['
     tail = b"" if last else b"]}"
-    return decode(head + part.content().rstrip(b", \r\n\t") + tail, place, origin)
+    return decode(part.between(head, tail, b", \r\n\t"), place, origin)
 
 
-def decode(content: bytes, place: Place, origin: str) -> Batch:
+def decode(content: bytes | memoryview, place: Place, origin: str) -> Batch:
     """The spans of one reply.
 
     A span that is no span (a field of the wrong type) is refused whole, the others stay; so is a
@@ -113,14 +113,14 @@ def decode_counted(content: bytes, place: Place, origin: str) -> tuple[Batch, in
     return batch, found.traces
 
 
-def _decoded(content: bytes, place: Place, origin: str) -> tuple[Batch, _Found]:
+def _decoded(content: bytes | memoryview, place: Place, origin: str) -> tuple[Batch, _Found]:
     refused: list[tuple[str, str]] = []
     try:
         reply = msgspec.json.Decoder(Reply).decode(content)
         rows, traces = _frame(reply.data, place), len(reply.data)
         errors = reply.errors
     except (msgspec.ValidationError, UnicodeDecodeError):
-        reply, refused, traces = _one_by_one(content, origin)
+        reply, refused, traces = _one_by_one(bytes(content), origin)
         errors = reply.errors
         rows = _frame(reply.data, place)
     except (ValueError, RecursionError) as error:
@@ -195,21 +195,21 @@ def _frame(traces: Sequence[Trace], place: Place) -> pl.DataFrame:
         for by_id in [{key: owner(process) for key, process in trace.processes.items()}]
         for origin in [by_id.get(span.process) or owner(None) for span in trace.spans]
     ]
-    parents = [_parent(span) for span in spans]
+    parents, links = zip(*map(_parent, spans), strict=True) if spans else ((), ())
     return frame(
         owners,
         {
             "trace_id": [span.trace for span in spans],
             "span_id": [span.span for span in spans],
-            "parent_span_id": [parent for parent, _ in parents],
+            "parent_span_id": parents,
             "operation": [span.operation for span in spans],
             "kind": None,
             "start": [span.start for span in spans],
             "duration": [span.duration for span in spans],
             "status": None,
-            "attributes": [_text(span.tags) for span in spans],
-            "events": [_text(span.logs) for span in spans],
-            "links": [links for _, links in parents],
+            "attributes": _texts([str(span.tags, "utf-8") for span in spans]),
+            "events": _texts([str(span.logs, "utf-8") for span in spans]),
+            "links": links,
         },
         "us",
     )
@@ -239,10 +239,16 @@ def _choose(span: Span, references: Sequence[Reference]) -> tuple[str | None, st
     return (parent.span if parent else None), links
 
 
+def _texts(texts: list[str]) -> pl.Series:
+    """JSON texts, null where one is of an empty or null value, as `_text` has it."""
+    column = pl.Series(texts, dtype=pl.String)
+    return column.set((column.str.len_bytes() <= 2) | (column == "null"), None)
+
+
 def _text(raw: Raw) -> str | None:
     """The JSON text, or nothing for an empty or null value."""
-    text = bytes(raw)
-    return None if len(text) <= 2 or text == b"null" else text.decode()
+    text = str(raw, "utf-8")
+    return None if len(text) <= 2 or text == "null" else text
 
 
 def _tags(raw: Raw) -> dict[str, Any]:

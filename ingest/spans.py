@@ -53,7 +53,9 @@ def origin_of(
 
 
 def frame(
-    origins: Sequence[Origin], columns: Mapping[str, Sequence[Any] | None], unit: str
+    origins: Sequence[Origin],
+    columns: Mapping[str, Sequence[Any] | pl.Series | None],
+    unit: str,
 ) -> pl.DataFrame:
     """The columns of `raw_spans` without its delivery; None stands for an all-null column."""
     count = len(origins)
@@ -68,5 +70,6 @@ def frame(
     return pl.DataFrame(data).with_columns(start_unit=pl.lit(unit))
 
 
-def _origin_columns(origins: Sequence[Origin]) -> dict[str, list[str | None]]:
-    return {name: [getattr(origin, name) for origin in origins] for name in Origin._fields}
+def _origin_columns(origins: Sequence[Origin]) -> dict[str, Sequence[str | None]]:
+    columns = zip(*origins, strict=True) if origins else [()] * len(Origin._fields)
+    return dict(zip(Origin._fields, columns, strict=True))

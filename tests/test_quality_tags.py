@@ -61,6 +61,7 @@ def test_columns_hold_what_each_text_says(texts: list[str | None]) -> None:
     assert found.to_pylist() == [one_by_one(text) for text in texts]
 
 
+@settings(deadline=None)
 @given(TEXTS, TEXTS)
 def test_parts_put_together_are_the_whole(one: list[str | None], other: list[str | None]) -> None:
     parts = [shred.maps(pa.array(texts, pa.string())) for texts in (one, other)]
@@ -110,6 +111,7 @@ LOGS = [
 ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(LOGS), max_size=12))
 def test_events_read_in_columns_are_the_events_read_one_by_one(texts: list[str]) -> None:
     one_by_one = tags.read(texts, "events").to_arrow(compat_level=pl.CompatLevel.oldest())

@@ -6,7 +6,7 @@ Arrow IPC, read back by memory mapping.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from quality.slices import plan, shred
 Numbers = npt.NDArray[Any]
 KINDS = frozenset(("server", "client", "producer", "consumer", "internal"))
 SAFE_US = 9_000_000_000_000_000  # beyond this a time in µs does not fit int64 nanoseconds
+ROWS = 120_000  # whose tags are read at once, about
+SOME = 4_096  # rows that tell whether texts repeat
 _WIDE = ("attributes", "resource", "events", "links")
 _RAW = TABLES["raw_spans"].schema
 CODES = pa.dictionary(pa.int32(), pa.string())
@@ -27,7 +29,20 @@ CODES = pa.dictionary(pa.int32(), pa.string())
 
 def decoded(one: plan.Slice) -> pa.Table:
     """The slice's rows, in the order they are read."""
-    return _together([_part(rows) for rows in plan.read(one, _RAW.names)])
+    return _together([_part(rows) for rows in _gathered(plan.read(one, _RAW.names))])
+
+
+def _gathered(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows in tables of about one size: a text that repeats in one of them is read once."""
+    held, rows = list[pa.Table](), 0
+    for table in tables:
+        held.append(table)
+        rows += table.num_rows
+        if rows >= ROWS:
+            yield pa.concat_tables(held)
+            held, rows = [], 0
+    if held:
+        yield pa.concat_tables(held)
 
 
 def of(rows: pa.Table) -> pa.Table:
@@ -56,10 +71,8 @@ def _part(rows: pa.Table) -> pa.Table:
     for name in _WIDE:
         size += _length(rows[name])
     for name in (*plan.CODED, "events", "links"):
-        if not _coded(rows, name):
-            coded = rows[name].cast(pa.string()).dictionary_encode()
-            if name in plan.CODED or _repeated(coded):
-                rows = _with(rows, name, coded)
+        if not _coded(rows, name) and (name in plan.CODED or _repeats(rows[name])):
+            rows = _with(rows, name, rows[name].cast(pa.string()).dictionary_encode())
     place = rows.schema.get_field_index("attributes")
     texts = _flat(rows["attributes"])
     rows = rows.set_column(place, "attributes", pa.chunked_array([shred.maps(texts)]))
@@ -70,9 +83,11 @@ def _coded(rows: pa.Table, name: str) -> bool:
     return bool(pa.types.is_dictionary(rows[name].type))
 
 
-def _repeated(column: pa.ChunkedArray) -> bool:
-    """Whether a text stands there twice or more, in the mean; else codes are of no use."""
-    return 2 * sum(len(chunk.dictionary) for chunk in column.chunks) <= len(column)
+def _repeats(column: pa.ChunkedArray) -> bool:
+    """Whether a text stands there twice or more, in the mean of the first rows; else codes are of
+    no use."""
+    some = column.slice(0, SOME)
+    return bool(2 * pc.count_distinct(some).as_py() <= len(some))
 
 
 def _with(rows: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
@@ -137,11 +152,12 @@ def _tid(text: str) -> str | None:
 
 def recoded(column: pa.DictionaryArray, change: Any) -> pa.DictionaryArray:
     """The column with each of its distinct texts changed; None makes it null."""
-    changed = [None if text is None else change(text) for text in column.dictionary.to_pylist()]
+    used = pc.unique(column.indices).drop_null()
+    texts = column.dictionary.take(used).to_pylist()
+    changed = [None if text is None else change(text) for text in texts]
     distinct = pa.array(changed, pa.string()).dictionary_encode()
-    return pa.DictionaryArray.from_arrays(
-        distinct.indices.take(column.indices), distinct.dictionary
-    )
+    codes = distinct.indices.take(pc.index_in(column.indices, used))
+    return pa.DictionaryArray.from_arrays(codes, distinct.dictionary)
 
 
 def _coalesced(

@@ -6,11 +6,13 @@ rows of each, and holds its traces whole.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,6 +20,7 @@ from lake.workers import cores
 
 ROWS = 1_000_000  # of a slice, about
 WORTH = 200_000  # rows that are faster by all cores, their start included
+KNOTS = 4096  # at which the rows before an id are estimated
 STEP = 4  # row groups read at a time
 CODED = (
     *("service", "operation", "kind", "host", "start_unit", "status"),
@@ -85,14 +88,43 @@ def _edges(groups: Sequence[_Group], rows: int) -> list[str]:
     many = max(round(total / rows), 2)
     if total > WORTH:
         many = -(-many // cores()) * cores()  # none waits for another's last slice
-    each = total / many
-    edges, held = list[str](), 0.0
-    for group in sorted(groups, key=lambda one: one.least or ""):
-        if held >= each and group.least and (not edges or group.least > edges[-1]):
-            edges.append(group.least)
-            held -= each
-        held += group.rows
-    return edges
+    known = [one for one in groups if one.least and one.most]
+    letters = sorted({letter for one in known for letter in f"{one.least}{one.most}"})
+    return _quantiles(known, letters, many) if len(letters) > 1 else []
+
+
+def _quantiles(groups: Sequence[_Group], letters: Sequence[str], many: int) -> list[str]:
+    """Texts that cut the rows of some groups into `many` parts of about one size, if within a group
+    they lie evenly over the texts of these letters, as random ids do."""
+    base = len(letters)
+    longest = max(len(one.most or "") for one in groups)
+    digits = min(longest, int(900 / math.log2(base)))  # whose number is a float
+    place = {letter: code for code, letter in enumerate(letters)}
+
+    def number(text: str | None) -> float:
+        codes = [place[letter] for letter in (text or "")[:digits]]
+        value = 0
+        for code in codes + [0] * (digits - len(codes)):
+            value = value * base + code
+        return float(value)
+
+    low = np.array([number(one.least) for one in groups])
+    high = np.array([number(one.most) for one in groups])
+    knots = np.unique(np.concatenate([low, high]))
+    knots = knots[np.linspace(0, len(knots) - 1, min(len(knots), KNOTS)).astype(np.int64)]
+    below = np.zeros(len(knots))
+    for group, least, most in zip(groups, low, high, strict=True):
+        below += group.rows * np.clip((knots - least) / max(most - least, 1.0), 0, 1)
+    cuts = np.interp(below[-1] / many * np.arange(1, many), below, knots)
+    return sorted({_text(int(cut), letters, digits) for cut in cuts.tolist()})
+
+
+def _text(value: int, letters: Sequence[str], digits: int) -> str:
+    found, value = [], min(value, len(letters) ** digits - 1)
+    for _ in range(digits):
+        value, code = divmod(value, len(letters))
+        found.append(letters[code])
+    return "".join(reversed(found))
 
 
 def _slice(number: int, low: str | None, high: str | None, groups: Sequence[_Group]) -> Slice:
