@@ -75,9 +75,6 @@ def batches(rows: pl.DataFrame, size: int = ROWS) -> Numbers:
         _, code = np.unique(values.filter(use).to_numpy(), return_inverse=True)
         edges.append((places, nodes + code))
         nodes += int(code.max(initial=-1)) + 1
-    from scipy.sparse import coo_array  # slow to import, and rarely needed
-    from scipy.sparse.csgraph import connected_components
-
     left, right = (np.concatenate(side) for side in zip(*edges, strict=True))
     graph = coo_array((np.ones(len(left), bool), (left, right)), (nodes, nodes))
     part = connected_components(graph, directed=False)[1][:count]
