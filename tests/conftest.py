@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from lake.workers import cores
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: one thread for each
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,6 +23,30 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: one thread 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 Done = subprocess.CompletedProcess[str]
+TIMES = int(os.environ.get("FUZZ", "1"))  # as many times the examples: FUZZ=50 looks longer
+LONG = ("test_notebooks", "test_crash", "test_crash_ops", "test_live_interrupt", "test_demo")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: many tests wait, for servers and for processes they started."""
+    return cores() + 1
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under xdist, what a module makes for its tests is made by one worker, and long tests come
+    early, so that the workers end together."""
+    for item in items:
+        if shares(item) and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+def shares(item: pytest.Item) -> bool:
+    """Whether a test takes something its module makes once."""
+    info = getattr(item, "_fixtureinfo", None)
+    made = info.name2fixturedefs.values() if info else ()
+    return any(found[-1].scope == "module" for found in made)
 
 
 def process(*words: str | Path, cwd: Path | None = None, path: Path | None = None) -> Done:

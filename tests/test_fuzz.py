@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -44,6 +43,7 @@ from ingest.series import Catalog
 from ingest.web import Damaged
 from lake import TABLES, UserError, fit
 
+from .conftest import TIMES
 from .servers import field, varint, zigzag
 
 NOW = datetime(2025, 3, 11, 14, tzinfo=UTC)
@@ -309,7 +309,6 @@ def _salt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROOTLAKE_SALT", "s")
 
 
-TIMES = int(os.environ.get("FUZZ", "1"))  # FUZZ=50 looks longer
 QUICK = settings(
     max_examples=40 * TIMES,
     deadline=None,

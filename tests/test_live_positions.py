@@ -66,9 +66,12 @@ def test_a_clock_ahead_of_the_servers_moves_no_position_beyond_it(tmp_path: Path
 
 
 def test_a_window_until_the_future_does_not_move_the_position_there(tmp_path: Path) -> None:
-    lake, server = Lake(tmp_path / "lake"), faulty.Jaeger(spans(3))
-    with faulty.serving(server) as url:
-        ingest(lake, "jaeger", url, until=datetime(2099, 1, 1, tzinfo=UTC), reach=2000, window=1e8)
+    recent = int((datetime.now(UTC) - timedelta(hours=1)).timestamp() * 1e6)
+    some = [{**one, "startTime": recent} for one in spans(3)]
+    lake = Lake(tmp_path / "lake")
+    with faulty.serving(faulty.Jaeger(some)) as url:
+        future = datetime(2099, 1, 1, tzinfo=UTC)
+        assert ingest(lake, "jaeger", url, until=future, reach=1, window=1e8).rows == 3
     app = f"jaeger/{url.removeprefix('http://')}"
     position = lake.transactions("raw_spans", [app])[app]
     assert 0 < position <= datetime.now(UTC).timestamp() * 1e6

@@ -16,6 +16,7 @@ from quality import frame, samples, tags
 from quality.clock import skew
 from quality.rules import id_format, partial_join
 from quality.spans import RULES, WATCHED, repair
+from tests.conftest import TIMES
 
 NOW = datetime(2025, 3, 12, tzinfo=UTC)
 START = 1741701600_000_000  # µs
@@ -149,7 +150,7 @@ def columns(spans: pl.DataFrame) -> pl.DataFrame:
     return spans.select("row_key", *WATCHED).sort("row_key")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15 * TIMES, deadline=None)
 @given(planted)
 def test_what_was_spoiled_comes_back_as_it_was(faults: list[tuple[int, Spoil, int]]) -> None:
     truth = repair(frame.narrow(raw_frame(healthy(10)))).spans
@@ -157,7 +158,7 @@ def test_what_was_spoiled_comes_back_as_it_was(faults: list[tuple[int, Spoil, in
     assert columns(found).equals(columns(truth))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10 * TIMES, deadline=None)
 @given(planted, st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(
     faults: list[tuple[int, Spoil, int]], random: Any
@@ -171,7 +172,7 @@ def test_the_order_of_rows_does_not_matter(
 
 
 @pytest.mark.parametrize(("name", "rule"), RULES, ids=lambda one: getattr(one, "__module__", one))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8 * TIMES, deadline=None)
 @given(faults=planted)
 def test_a_rule_run_twice_is_a_rule_run_once(name: str, rule: Any, faults: list[Any]) -> None:
     before = id_format.apply(frame.narrow(raw_frame(spoiled(faults))))

@@ -10,6 +10,7 @@ from polars.testing import assert_frame_equal
 from quality.clock import skew
 from quality.rules import trace_merged
 from tests import quality_traces as traces
+from tests.conftest import TIMES
 from tests.test_quality_clock import fleet
 
 SEEDS = st.integers(0, 10_000)
@@ -17,7 +18,7 @@ HOUR_US = 3_600_000_000
 QUARTER_MS = 900_000.0
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3 * TIMES, deadline=None)
 @given(seed=SEEDS, hours=st.floats(1.1, 20))
 def test_requests_hours_apart_under_one_id_get_one_each(seed: int, hours: float) -> None:
     early, late = traces.rows(seed, traces=1), traces.rows(seed + 1, traces=1)
@@ -39,7 +40,7 @@ def test_requests_hours_apart_under_one_id_get_one_each(seed: int, hours: float)
     assert_frame_equal(mixed.sort("row"), found)
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2 * TIMES, deadline=None)
 @given(seed=SEEDS, quarters=st.sampled_from([-40, -32, -8, -1, 1, 4, 22, 32, 44]))
 def test_a_host_in_another_zone_is_moved_by_whole_quarters(seed: int, quarters: int) -> None:
     frame = fleet(seed, {2: quarters * QUARTER_MS})

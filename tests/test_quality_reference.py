@@ -16,6 +16,7 @@ from lake import TABLES, Lake, empty, fit
 from quality.rules import id_reference
 from quality.run import repair
 from tests import quality_traces as traces
+from tests.conftest import TIMES
 
 TRACE, OTHER, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "ab" * 16, "00f067aa0ba902b7"
 AT = 1_741_700_000_000_000_000  # ns
@@ -87,7 +88,7 @@ def test_a_line_stays_where_the_evidence_settles_nothing(
     assert_frame_equal(id_reference.apply(line, known), line)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8 * TIMES, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_healthy_lines_stay_damaged_ones_are_mended_twice_is_once_in_any_order(seed: int) -> None:
     known = traces.narrow(traces.rows(seed))

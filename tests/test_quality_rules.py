@@ -11,13 +11,14 @@ from polars.testing import assert_frame_equal
 from quality import spans
 from quality.spans import RULES
 from tests import quality_traces as traces
+from tests.conftest import TIMES
 
 SEEDS = st.integers(0, 10_000)
 DROPS = {"span_duplicate", "time_implausible"}  # rules that leave rows out
 every_rule = pytest.mark.parametrize(
     ("name", "rule"), [pytest.param(n, r, id=f"{i}-{n}") for i, (n, r) in enumerate(RULES)]
 )
-few = settings(max_examples=8, deadline=None)
+few = settings(max_examples=5 * TIMES, deadline=None)
 
 
 @every_rule
@@ -70,7 +71,7 @@ def test_the_whole_keeps_healthy_rows_and_counts_every_row(seed: int) -> None:
     assert rows == damaged["row"].to_list()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12 * TIMES, deadline=None)
 @given(seed=SEEDS)
 def test_what_the_whole_changes_becomes_right(seed: int) -> None:
     damaged, true = (traces.narrow(one) for one in traces.spoiled(seed))

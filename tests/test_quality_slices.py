@@ -22,6 +22,7 @@ from quality.rules import kinship
 from quality.slices import drive, second
 from quality.suppressions import Suppressed
 from tests import quality_traces as traces
+from tests.conftest import TIMES
 
 DAY = date(2025, 3, 11)
 
@@ -90,7 +91,9 @@ def assert_same(one: Outcome, other: Outcome) -> None:
 
 
 SLOW = settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=2 * TIMES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 

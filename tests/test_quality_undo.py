@@ -21,6 +21,7 @@ from quality.suppressions import Exempt, Suppressed, of, suppressed
 from quality.undo import redo, rules, undo
 from rootlake.cli import main
 from tests import quality_traces as traces
+from tests.conftest import TIMES
 from tests.test_quality_run import FIRST, Killed, Mortal, assert_same, midnight, on_day, put
 
 DAY = timedelta(days=1)
@@ -308,7 +309,7 @@ def test_rows_that_land_while_a_day_is_computed_make_it_again(tmp_path: Path) ->
     assert lake.read("spans").height == lake.read("raw_spans").height
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 10_000),
     off=st.lists(st.tuples(st.sampled_from(rules()), st.integers(0, 3)), min_size=1, max_size=4),

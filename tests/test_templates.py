@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quality import shapes, templates
+from tests.conftest import TIMES
 
 WORDS = st.sampled_from(
     [
@@ -114,7 +115,7 @@ def test_two_words_that_vary_are_both_known_again() -> None:
     assert later["parameters"].item().to_list() == ["kim", "white"]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20 * TIMES)
 @given(LINES)
 def test_template_and_parameters_make_up_the_line_again(bodies: list[str]) -> None:
     found = assigned(bodies)
@@ -123,7 +124,7 @@ def test_template_and_parameters_make_up_the_line_again(bodies: list[str]) -> No
     assert made == said.to_list()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20 * TIMES)
 @given(LINES, st.randoms())
 def test_the_order_of_lines_does_not_matter(bodies: list[str], dice: object) -> None:
     mixed = list(bodies)
@@ -133,14 +134,14 @@ def test_the_order_of_lines_does_not_matter(bodies: list[str], dice: object) -> 
     assert one.select(key).sort(key).equals(other.select(key).sort(key))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20 * TIMES)
 @given(LINES, LINES)
 def test_a_line_alone_has_the_shape_it_has_among_others(bodies: list[str], more: list[str]) -> None:
     alone = templates.shape(pl.Series(bodies))
     assert templates.shape(pl.Series(bodies + more)).head(len(bodies)).equals(alone)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20 * TIMES)
 @given(LINES)
 def test_templates_known_from_a_run_are_used_again(bodies: list[str]) -> None:
     first = assigned(bodies)
