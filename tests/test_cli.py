@@ -92,7 +92,8 @@ def test_input_that_cannot_be_read_leaves_no_lake(tmp_path: Path) -> None:
     one_clear_sentence(rootlake(*ingest, "logs", nothing), "nothing")
     one_clear_sentence(rootlake(*ingest, "git", nothing), "nothing")
     one_clear_sentence(rootlake(*ingest, "jaeger", tmp_path / "absent"), "absent")
-    one_clear_sentence(rootlake(*ingest, "prometheus", "http://127.0.0.1:9"), "127.0.0.1:9")
+    once = ["--set", "attempts=1"]
+    one_clear_sentence(rootlake(*ingest, "prometheus", "http://127.0.0.1:9", *once), "127.0.0.1:9")
     one_clear_sentence(rootlake(*ingest, "prometheus", "http://["), "http://[")
     assert not where.exists()
 

@@ -129,7 +129,7 @@ def test_a_real_prometheus_is_pulled_and_continued(tmp_path: Path) -> None:
 
 def test_what_is_no_prometheus_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no Prometheus server answers at http://127\.0\.0\.1:9"):
-        ingest(Lake(tmp_path / "lake"), "prometheus", "http://127.0.0.1:9")
+        ingest(Lake(tmp_path / "lake"), "prometheus", "http://127.0.0.1:9", attempts=2)
     assert not (tmp_path / "lake").exists()
 
 
