@@ -19,6 +19,8 @@ import requests
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from pydantic import Field
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from ingest import files, native_histograms, openmetrics, query_range, remote_read
 from ingest.batch import Batch, Piece, content_id
@@ -137,6 +139,7 @@ class Server:
                     url=self.web.base,
                     session=self.web.session,
                     timeout=int(self.given.timeout) or 1,
+                    retry=Retry(0, status_forcelist=[429, 500, 502, 503, 504]),
                 )
                 return bool(server.check_prometheus_connection())
             except (requests.RequestException, PrometheusApiClientException, ValueError) as error:
@@ -146,6 +149,8 @@ class Server:
                         f"no Prometheus server answers at {self.web.url}: {why}."
                     ) from error
                 time.sleep(self.given.backoff)
+            finally:  # the library leaves its retries in the session; `Web` has its own
+                self.web.session.mount(self.web.base, HTTPAdapter())
         return False
 
     def _has_remote_read(self) -> bool:

@@ -184,6 +184,18 @@ def test_a_selector_that_is_none_is_refused_before_any_request(
         ingest(Lake(tmp_path / "lake"), "prometheus", "http://127.0.0.1:9", selectors=[selector])
 
 
+def test_a_prometheus_that_is_overloaded_is_asked_as_often_as_set(tmp_path: Path) -> None:
+    asked = []
+
+    def route(path: str, _params: faulty.Params) -> faulty.Answer:
+        asked.append(path)
+        return faulty.answer({}, 503 if path == "/api/v1/metadata" else 200)
+
+    with faulty.serving(route) as url, pytest.raises(UserError, match="did not answer in 2 tries"):
+        ingest(Lake(tmp_path / "lake"), "prometheus", url, attempts=2, backoff=0.01)
+    assert asked.count("/api/v1/metadata") == 2
+
+
 @pytest.mark.parametrize("numba", [True, False])
 def test_a_prometheus_behind_a_bad_line_is_read_exactly(
     numba: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
