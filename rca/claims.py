@@ -126,7 +126,33 @@ group by 1 order by 1"""
     return ledger.add("metric", claim, query, ["samples", "series"])
 
 
+def _lines(ledger: Ledger, when: Stretches, row: Row) -> str:
+    claim = (
+        f"{row['service']} writes {row['after']:,.1f} lines a minute (before: {row['before']:,.1f}):"
+        f" {str(row.get('text') or row['subject'])[:160]}"
+    )
+    query = f"""select {when.label("ts")} as part, count(*) as lines, min(left(body, 200)) as example
+from logs where service = {quoted(row["service"])} and template_id = {quoted(row["subject"])}
+  and {when.events("ts")}
+group by 1 order by 1"""
+    return ledger.add("log", claim, query, ["logs"])
+
+
+def _reports(ledger: Ledger, when: Stretches, row: Row) -> str:
+    claim = (
+        f"{row['service']} reports {row['after']:,.1f} × {row['subject']} a minute"
+        f" (before: {row['before']:,.1f})"
+    )
+    query = f"""select {when.label("ts")} as part, count(*) as events, min(message) as example
+from errors where service = {quoted(row["service"])}
+  and type is not distinct from {quoted(row["subject"])} and {when.both("ts")}
+group by 1 order by 1"""
+    return ledger.add("error", claim, query, ["errors"])
+
+
 _MAKERS = {
+    "lines": _lines,
+    "reports": _reports,
     "network": _network,
     "loss": _loss,
     "latency": _latency,
@@ -201,9 +227,24 @@ group by 1 order by 1"""
 
 
 def quiet(ledger: Ledger, when: Stretches, service: str, why: str) -> str:
-    """A service as a whole, for saying that it is not the cause."""
-    query = f"""select {when.label("start")} as part, count(*) as spans,
-  quantile_cont(duration_ns, 0.95) / 1e6 as p95_ms, avg((status = 'error')::int) as failing
-from spans where service = {quoted(service)} and {when.events("start")}
+    """A service's requests, for saying that it is not the cause: what they take in all and less
+    what the spans below take, how many fail and how many without one of those failing."""
+    query = f"""with mine as (
+  select trace_id, span_id, start, duration_ns, status = 'error' as failed from spans
+  where service = {quoted(service)} and coalesce(kind, 'server') in ('server', 'consumer')
+    and {when.events("start")}
+), below as (
+  select trace_id, parent_span_id as span_id, sum(duration_ns) as waited,
+    bool_or(status = 'error') as failed
+  from spans semi join mine on mine.trace_id = spans.trace_id and mine.span_id = spans.parent_span_id
+  where {when.events("spans.start")}
+  group by 1, 2
+)
+select {when.label("mine.start").replace("mine.date", "mine.start::date")} as part, count(*) as requests,
+  quantile_cont(duration_ns, 0.95) / 1e6 as p95_ms,
+  quantile_cont(greatest(duration_ns - coalesce(waited, 0), 0), 0.95) / 1e6 as own_p95_ms,
+  avg(mine.failed::int) as failing,
+  avg((mine.failed and not coalesce(below.failed, false))::int) as failing_itself
+from mine left join below using (trace_id, span_id)
 group by 1 order by 1"""
     return ledger.add("trace", why, query, ["spans"])

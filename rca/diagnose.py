@@ -20,7 +20,7 @@ from rca.evidence import Ledger, check, stamp
 from rca.facts import Facts, Source
 from rca.question import Question, Stretch
 from rca.snapshot import Snapshot
-from rca.suspects import SCHEMA, attributes, failures, latency, logs, metrics, network, words
+from rca.suspects import SCHEMA, alone, attributes, failures, latency, logs, metrics, network, words
 
 SHOWN = 5  # suspects and changes in an answer
 FAINT = 0.02  # a later suspect with less than this says nothing
@@ -75,6 +75,7 @@ def suspects(seen: Facts) -> pl.DataFrame:
             failures.score(seen.spans),
             logs.score(seen.logs, seen.spans),
             metrics.score(seen.samples),
+            alone.score(seen),
         ]
     )
 

@@ -93,6 +93,10 @@ def _events(facts: Facts, row: dict[str, object]) -> pl.DataFrame | None:
     if kind == "errors":
         mine = facts.spans.filter(pl.col("service") == service)
         return mine.select(ts="start", abnormal="error")
+    if kind in {"lines", "reports"}:
+        rows, name = (facts.logs, "template_id") if kind == "lines" else (facts.errors, "type")
+        mine = rows.filter(pl.col("service") == service)
+        return mine.select("ts", abnormal=pl.col(name) == subject)
     if kind == "logs":
         return _log_events(facts, str(service), str(subject))
     mine = facts.samples.filter(pl.col("service") == service, pl.col("metric") == subject)
