@@ -18,12 +18,18 @@ from rca import changes, claims, facts, fuse, graph, keep, kind, read, verdict, 
 from rca.changes import failing, without
 from rca.evidence import Ledger, check, stamp
 from rca.facts import Facts, Source
+from rca.pod import pod
 from rca.question import Question, Stretch
 from rca.snapshot import Snapshot
 from rca.suspects import SCHEMA, alone, attributes, failures, latency, logs, metrics, network, words
 
 SHOWN = 5  # suspects and changes in an answer
+SURELY = 0.5  # the blame from which a service is wrong enough to explain what was seen
 FAINT = 0.02  # a later suspect with less than this says nothing
+NOTHING = "nothing in the telemetry of this time differs from healthy time"
+UNCOMPARED = (
+    "there is no healthy time to compare with (--baseline FROM/TO names some): nobody is blamed"
+)
 Row = dict[str, Any]
 
 
@@ -35,7 +41,7 @@ def diagnose(lake: Lake, question: Question, now: datetime | None = None) -> Row
     began = time.perf_counter()
     still = Snapshot(lake)
     seen, found = look(still, question)
-    ranked = fuse.fuse(found) if found.height else fuse.fuse(pl.DataFrame(schema=SCHEMA))
+    ranked = _ranked(seen, found, question)
     onset = question.onset or _onset(seen, found, ranked) or seen.window[0]
     with Ledger(still) as ledger:
         answer = _answer(still, ledger, question, seen, found, ranked, onset)
@@ -55,7 +61,7 @@ def look(lake: Lake, question: Question) -> tuple[Facts, pl.DataFrame]:
     if question.onset is None and not question.baselines and found.height:
         wide = window.wider(stretch)
         context = facts.load(source, wide, window.healthy(question, wide), pods=False)
-        began = _onset(context, found, fuse.fuse(found))
+        began = _onset(context, found, _ranked(seen, found, question))
         if began and began < stretch[0]:
             return _look(source, question, (began, stretch[1]))
     return seen, found
@@ -78,6 +84,18 @@ def suspects(seen: Facts) -> pl.DataFrame:
             alone.score(seen),
         ]
     )
+
+
+def _ranked(seen: Facts, found: pl.DataFrame, question: Question) -> pl.DataFrame:
+    """Services by their blame. Of two faults at once the one that `question.service` stands on: when
+    it does not call the first, but something that is surely wrong too, it is about that."""
+    ranked = fuse.fuse(found) if found.height else fuse.fuse(pl.DataFrame(schema=SCHEMA))
+    if question.service is None or not ranked.height:
+        return ranked
+    below = graph.behind(seen.spans, question.service)
+    mine = ranked.filter(pl.col("service").is_in(below))
+    elsewhere = ranked["service"][0] not in below
+    return mine if elsewhere and mine.height and mine["total"][0] >= SURELY else ranked
 
 
 def _onset(seen: Facts, found: pl.DataFrame, ranked: pl.DataFrame) -> datetime | None:
@@ -114,7 +132,7 @@ def _answer(
     edges = graph.hurt(seen)
     path = _propagation(lake, ledger, when, edges, listed)
     signals = verdict.signals(ranked, found)
-    sure = verdict.confidence(signals, _healthy(seen))
+    sure = min(verdict.confidence(signals, _healthy(seen)), verdict.most(seen, ranked))
     fault = listed[0]["fault"] if listed else "unknown"
     incident = question.incident_id or keep.incident_at(lake, question.at)
     incident = incident or keep.name_of(question.at)
@@ -125,7 +143,7 @@ def _answer(
         "verdict": verdict.verdict(sure),
         "confidence": sure,
         "signals": {name: round(value, 4) for name, value in signals.items()},
-        "summary": _summary(listed, culprit, trait, other),
+        "summary": _summary(seen, listed, culprit, trait, other),
         "suspects": listed,
         "root_cause_change": shown_changes[0] if culprit and shown_changes else None,
         "other_cause": other._asdict() if other else None,
@@ -134,7 +152,7 @@ def _answer(
         "blast_radius": list(dict.fromkeys(step["to"] for step in path)),
         "remediation": verdict.remediation(fault, culprit["kind"] if culprit else None),
         "ruled_out": _ruled_out(ledger, when, ranked, path),
-        "missing": missing(seen),
+        "missing": missing(seen, question.service) + verdict.doubts(seen, ranked),
         "sampled": list(seen.sampled),
         "watermarks": watermarks(lake),
         "window": [stamp(seen.window[0]), stamp(seen.window[1])],
@@ -169,7 +187,7 @@ def _suspects(
             {
                 "rank": place,
                 "service": row["service"],
-                "pod": row["pod"],
+                "pod": pod(seen, found, row["service"]),
                 "fault": fault_of(seen, found, row["service"]),
                 "score": round(row["total"], 6),
                 "evidence": cited,
@@ -300,13 +318,14 @@ def _pairs(trait: attributes.Trait | None) -> list[tuple[str, str]]:
 
 
 def _summary(
+    seen: Facts,
     listed: Sequence[Row],
     culprit: Row | None,
     trait: attributes.Trait | None,
     other: without.Other | None,
 ) -> str:
     if not listed:
-        return "nothing in the telemetry of this time differs from healthy time"
+        return NOTHING if comparable(seen) else UNCOMPARED
     first = listed[0]
     text = f"{first['service']}: {first['fault'].replace('_', ' ')}"
     text += f", where {trait}" if trait else ""
@@ -318,8 +337,14 @@ def _summary(
     return f"{text}; no change explains it" + (f", {other.kind}: {other.why}" if other else "")
 
 
-def missing(seen: Facts) -> list[str]:
-    """Which telemetry was not there to be judged by."""
+def comparable(seen: Facts) -> bool:
+    """Whether any kind of telemetry is there both of the incident's window and of healthy time."""
+    kinds = (seen.spans, seen.logs, seen.samples, seen.errors)
+    return any(set(rows["bad"].drop_nulls().unique()) == {True, False} for rows in kinds)
+
+
+def missing(seen: Facts, service: str | None = None) -> list[str]:
+    """Which telemetry was not there to be judged by; `service`: what was asked for."""
     out = []
     for name, rows in (("traces", seen.spans), ("logs", seen.logs), ("metrics", seen.samples)):
         if not rows.filter("bad").height:
@@ -328,6 +353,12 @@ def missing(seen: Facts) -> list[str]:
             out.append(f"no {name} of healthy time to compare with")
     if not seen.errors.height:
         out.append("no errors from an error tracker")
+    nameless = seen.spans.filter("bad")["service"].null_count()
+    if nameless:
+        out.append(f"no service of {nameless:,} spans in the incident's window")
+    kinds = (seen.spans, seen.logs, seen.samples, seen.errors)
+    if service is not None and not any((rows["service"] == service).any() for rows in kinds):
+        out.append(f"no telemetry of {service!r}, the service asked for")
     return out
 
 

@@ -58,6 +58,26 @@ def recorded(lake: Lake, stretch: Stretch) -> set[tuple[str, str]]:
     return set(rows.select("caller", "callee").unique().collect().rows())
 
 
+def behind(spans: pl.DataFrame, service: str) -> set[str]:
+    """A service with all that it calls, directly or through others."""
+    calls = spans.filter(pl.col("caller") != pl.col("service"))
+    below: dict[str, set[str]] = {}
+    for caller, callee in calls.select("caller", "service").unique().rows():
+        below.setdefault(caller, set()).add(callee)
+    found, front = {service}, {service}
+    while front:
+        front = {callee for caller in front for callee in below.get(caller, ())} - found
+        found |= front
+    return found
+
+
+def linked(spans: pl.DataFrame) -> bool:
+    """Whether the spans tell who calls whom, where there are several services."""
+    return (
+        spans["service"].drop_nulls().n_unique() < 2 or spans["caller"].null_count() < spans.height
+    )
+
+
 def callers(edges: pl.DataFrame) -> dict[str, set[str]]:
     """Who calls each service."""
     found: dict[str, set[str]] = {}

@@ -17,9 +17,11 @@ from typing import Any
 
 import polars as pl
 
-from rca import fuse
+from rca import fuse, graph
+from rca.facts import Facts
 
 CONFIRMED, LIKELY = 0.93, 0.5
+EQUAL = 0.002  # less of a lead is none
 AGREES = 0.3  # how loud a further kind of telemetry must be to count as agreeing
 REMEDY = {
     "network_delay": "reschedule",
@@ -74,6 +76,31 @@ def confidence(given: Mapping[str, float], healthy: int) -> float:
     line = fitted["base"] + sum(fitted["weights"][name] * value for name, value in given.items())
     cap = 0.99 if healthy >= 100 else 0.8 if healthy >= 30 else 0.45
     return round(min(1 / (1 + math.exp(-line)), cap), 3)
+
+
+def most(seen: Facts, ranked: pl.DataFrame) -> float:
+    """The confidence that may be had at most where who calls whom is not known, or chance decides
+    who comes first."""
+    if len(tied(ranked)) < 2:
+        return 1.0
+    return 0.8 if graph.linked(seen.spans) else 0.45
+
+
+def tied(ranked: pl.DataFrame) -> list[str]:
+    """The services with as much blame as the first, itself among them."""
+    return ranked.filter(pl.col("total") > pl.col("total").max() - EQUAL)["service"].to_list()
+
+
+def doubts(seen: Facts, ranked: pl.DataFrame) -> list[str]:
+    """What keeps the answer from being surer, for `missing`."""
+    out = []
+    if not graph.linked(seen.spans):
+        out.append("no parent of any span: who calls whom is not known")
+    same = tied(ranked)
+    if len(same) > 1:
+        more = f" and {len(same) - 3} more" if len(same) > 3 else ""
+        out.append(f"nothing that tells {', '.join(same[:3])}{more} apart: they are as suspect")
+    return out
 
 
 def verdict(value: float) -> str:

@@ -17,6 +17,7 @@ AFTER = timedelta(seconds=30)
 LONGEST = timedelta(minutes=15)
 HEALTHY = timedelta(minutes=30)
 GUARD = timedelta(minutes=1)
+TIMES = (("spans", "start"), ("logs", "ts"), ("samples", "ts"), ("errors", "ts"))
 
 
 def first_look(question: Question) -> Stretch:
@@ -46,7 +47,7 @@ def wider(stretch: Stretch) -> Stretch:
 
 def require_telemetry(lake: Lake, window: Stretch) -> None:
     """UserError when nothing at all was recorded in the window."""
-    for table, column in (("spans", "start"), ("logs", "ts"), ("samples", "ts"), ("errors", "ts")):
+    for table, column in TIMES:
         some = lake.scan(table).filter(
             pl.col("date").is_between(window[0].date(), window[1].date()),
             pl.col(column) >= window[0],
@@ -54,17 +55,28 @@ def require_telemetry(lake: Lake, window: Stretch) -> None:
         )
         if some.select(column).head(1).collect().height:
             return
-    spans = lake.scan("spans").select(pl.col("start").min(), last=pl.col("start").max()).collect()
-    low, high = spans.row(0)
-    have = (
-        f"spans lie between {low:%Y-%m-%d %H:%M} and {high:%Y-%m-%d %H:%M}"
-        if low
-        else "it is empty"
-    )
     raise UserError(
-        f"the lake has no repaired telemetry around {window[0]:%Y-%m-%d %H:%M} UTC; {have}."
-        " Was `rootlake repair` run?"
+        f"the lake has no repaired telemetry around {window[0]:%Y-%m-%d %H:%M} UTC;"
+        f" {_recorded(lake)}."
+        + (" Rows of that day wait for `rootlake repair`." if _waiting(lake, window) else "")
     )
+
+
+def _recorded(lake: Lake) -> str:
+    """From when to when each kind of telemetry lies."""
+    said = []
+    for table, column in TIMES:
+        ends = lake.scan(table).select(low=pl.col(column).min(), high=pl.col(column).max())
+        low, high = ends.collect().row(0)
+        if low:
+            said.append(f"{table} lie between {low:%Y-%m-%d %H:%M} and {high:%Y-%m-%d %H:%M}")
+    return ", ".join(said) or "it is empty"
+
+
+def _waiting(lake: Lake, window: Stretch) -> bool:
+    """Whether raw telemetry of a window's days was received."""
+    days = {window[0].date(), window[1].date()}
+    return any(days & set(lake.days(f"raw_{table}")) for table, _ in TIMES)
 
 
 def onset_of(facts: Facts, row: dict[str, object]) -> datetime | None:

@@ -54,7 +54,7 @@ def readings(lake: Lake, services: Sequence[str], start: datetime, end: datetime
         )
         .group_by("service", pl.col("start").dt.truncate(STEP).alias("at"))
         .agg(
-            (pl.col("duration_ns").quantile(0.95) / 1e6).alias("p95"),
+            (pl.col("duration_ns").quantile(0.95) / 1e6).fill_null(0.0).alias("p95"),
             (pl.col("status") == "error").mean().alias("failing"),
         )
         .sort("service", "at")

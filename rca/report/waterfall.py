@@ -44,7 +44,9 @@ def pick(lake: Lake, answer: Row) -> tuple[str | None, str | None]:
     if not worst.height:
         return None, None
     entry = worst["entry"][0]
-    before = touched.filter(~pl.col("bad"), ~pl.col("error"), pl.col("entry") == entry)
+    before = touched.filter(
+        ~pl.col("bad"), ~pl.col("error"), pl.col("entry").eq_missing(pl.lit(entry, pl.String))
+    )
     before = before.sort("took", "trace_id")
     usual = before["trace_id"][before.height // 2] if before.height else None
     return str(worst["trace_id"][0]), usual
@@ -65,7 +67,7 @@ def svg(lake: Lake, answer: Row, trace: str) -> str:
     )
     if not rows.height:
         return ""
-    spans = with_self_time(rows).to_dicts()
+    spans = with_self_time(rows.with_columns(pl.col("duration_ns").fill_null(0))).to_dicts()
     order = _nested(spans)
     start = min(one["start_ns"] for one in spans)
     whole = max(max(one["start_ns"] + one["duration_ns"] for one in spans) - start, 1)
