@@ -82,12 +82,14 @@ def maintain(
 
 def retain(lake: Lake, keep: Mapping[str, int], today: date, *, dry: bool = False) -> list[Done]:
     """Delete the days that have expired, one commit per table. Rows whose day is not known
-    (1970-01-01) do not expire by it. The audit of a day stays as long as raw rows it speaks of."""
+    (1970-01-01) do not expire by it. The audit of a day stays as long as raw rows it speaks of, or
+    exemplars, whose ids it alone holds as they were received."""
     done = []
     for name, days in keep.items():
         first = date.fromordinal(today.toordinal() - days)
         if name == "repairs":
-            first = min([first, *(_oldest(lake, raw) for raw in TABLES if raw.startswith("raw_"))])
+            spoken = [*(raw for raw in TABLES if raw.startswith("raw_")), "exemplars"]
+            first = min([first, *(_oldest(lake, one) for one in spoken)])
         done += expire(lake, name, first, dry=dry)
     return done
 

@@ -19,7 +19,7 @@ import polars as pl
 from lake import UNPLACED, Lake
 from lake.maintain import kept_from
 from lake.stage import identity
-from quality import expectations, lookups, moves, suppressions, versions, write
+from quality import expectations, in_place, lookups, moves, suppressions, versions, write
 from quality.expectations import Expectation, Refusal
 from quality.moves import Pair
 from quality.outcome import Outcome
@@ -99,7 +99,16 @@ def repair(
                 texts.append(outcome.texts)
     if texts:
         lookups.update_templates(lake, pl.concat(texts))
+    for one in in_place.follow(run, days, upgrade=upgrade, say=progress):
+        _noted(summary, one)
     return summary
+
+
+def _noted(summary: Summary, made: in_place.Made) -> None:
+    summary.days.add(made.date)
+    summary.rows[in_place.NAME] = summary.rows.get(in_place.NAME, 0) + made.rows
+    for rule, count in made.rules.items():
+        summary.rules[rule] = summary.rules.get(rule, 0) + count
 
 
 def _quiet(_text: str) -> None:

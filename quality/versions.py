@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from lake import Lake
+from quality import exemplars
 from quality.stages import STAGES, Stage
 
 _CHECK = "version of "
@@ -73,5 +74,5 @@ def history(lake: Lake) -> list[dict[str, Any]]:
 
 
 def _newer(table: str, versions: Mapping[str, int]) -> dict[str, int]:
-    today = next((stage.versions for stage in STAGES if stage.clean == table), {})
-    return {rule: new for rule, new in today.items() if versions.get(rule) != new}
+    today = {"exemplars": exemplars.VERSIONS, **{one.clean: one.versions for one in STAGES}}
+    return {rule: new for rule, new in today.get(table, {}).items() if versions.get(rule) != new}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Protocol
 
 import polars as pl
 
@@ -12,7 +13,18 @@ from lake import TABLES, UNPLACED, Lake, empty, fit
 from quality import moves, versions
 from quality.moves import Pair
 from quality.outcome import Outcome
-from quality.stages import Stage
+
+
+class Stage(Protocol):
+    """What is repaired: the clean table, and the versions of its rules."""
+
+    @property
+    def clean(self) -> str:
+        """The table's name."""
+
+    @property
+    def versions(self) -> Mapping[str, int]:
+        """By rule."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,18 @@ def audit(
     digests: Mapping[Pair, int],
 ) -> None:
     """The day's changes into `repairs`, with the digests of the rows that moved to it."""
+    whole = audited(run, stage, rows, version)
+    mine = {moves.app(stage.clean, pair): n for pair, n in digests.items() if pair[1] == day}
+    held = run.lake.transactions("repairs", mine)
+    marks = {name: digest for name, digest in mine.items() if digest != max(held[name], 0)}
+    part: dict[str, str | date] = {"date": day, "table_name": stage.clean}
+    if not whole.height and not marks and not run.lake.files("repairs", part):
+        return
+    run.lake.replace("repairs", part, whole, marks)
+
+
+def audited(run: Run, stage: Stage, rows: pl.DataFrame, version: int) -> pl.DataFrame:
+    """Changes (columns of `quality.audit`, `date`) as rows of `repairs`."""
     rules = pl.col("rule").replace_strict(stage.versions, default=1, return_dtype=pl.Int32)
     table = TABLES["repairs"]
     whole = pl.concat([empty(table), rows], how="diagonal").with_columns(
@@ -54,13 +78,7 @@ def audit(
         rules.alias("rule_version"),
         pl.lit(version, pl.Int64).alias("raw_version"),
     )
-    mine = {moves.app(stage.clean, pair): n for pair, n in digests.items() if pair[1] == day}
-    held = run.lake.transactions("repairs", mine)
-    marks = {name: digest for name, digest in mine.items() if digest != max(held[name], 0)}
-    part: dict[str, str | date] = {"date": day, "table_name": stage.clean}
-    if not whole.height and not marks and not run.lake.files("repairs", part):
-        return
-    run.lake.replace("repairs", part, whole.select(table.schema.names), marks)
+    return whole.select(table.schema.names)
 
 
 def scores(run: Run, stage: Stage, day: date, outcome: Outcome) -> None:
