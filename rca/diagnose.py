@@ -87,8 +87,8 @@ def suspects(seen: Facts) -> pl.DataFrame:
 
 
 def _ranked(seen: Facts, found: pl.DataFrame, question: Question) -> pl.DataFrame:
-    """Services by their blame. Of two faults at once the one that `question.service` stands on: when
-    it does not call the first, but something that is surely wrong too, it is about that."""
+    """Services by their blame. Of two faults at once the one that `question.service` stands on:
+    when it does not call the first, but something that is surely wrong too, it is about that."""
     ranked = fuse.fuse(found) if found.height else fuse.fuse(pl.DataFrame(schema=SCHEMA))
     if question.service is None or not ranked.height:
         return ranked

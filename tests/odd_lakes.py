@@ -109,7 +109,7 @@ def fill(lake: Lake, tables: Mapping[str, pl.DataFrame]) -> Lake:
         _add(lake, name, rows)
     if "spans" in tables:
         whole = _fit("spans", tables["spans"])
-        for _, day in whole.partition_by("date", as_dict=True).items():
+        for day in whole.partition_by("date"):
             for name, rows in derive.of(day).items():
                 _add(lake, name, rows)
     return lake
