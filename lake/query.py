@@ -33,7 +33,13 @@ def sql(lake: Lake, query: str, versions: Mapping[str, int] | None = None) -> pa
             _bind(connection, lake, named, versions or {})
             return connection.sql(query).to_arrow_table()
         except duckdb.Error as error:
-            raise UserError(f"DuckDB could not run the query: {error}") from error
+            raise _refused(lake, named, error) from error
+
+
+def _refused(lake: Lake, names: Sequence[str], error: duckdb.Error) -> UserError:
+    from lake.damage import damage
+
+    return UserError(damage(lake, names) or f"DuckDB could not run the query: {error}")
 
 
 def holds(name: str, rows: pa.Table, predicate: str) -> pa.ChunkedArray:
@@ -70,6 +76,7 @@ class Reading:
 
     def __init__(self, lake: Lake, names: Sequence[str]) -> None:
         self.versions = lake.versions(*names)
+        self._lake = lake
         self._connection = duckdb.connect(":memory:")
         self._connection.execute("SET TimeZone='UTC'")
         _bind(self._connection, lake, list(names), self.versions)
@@ -80,7 +87,7 @@ class Reading:
         try:
             return self._connection.sql(query).to_arrow_table()
         except duckdb.Error as error:
-            raise UserError(f"DuckDB could not run the query: {error}") from error
+            raise _refused(self._lake, list(self.versions), error) from error
 
     def close(self) -> None:
         self._connection.close()

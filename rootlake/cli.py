@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -46,10 +47,11 @@ example:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code: 0 done, 1 failed, 2 wrong usage, 3 needs a look."""
     arguments = parser().parse_args(argv)
+    context = Context(arguments)
     sys.unraisablehook = _again
     try:
         signal.signal(signal.SIGTERM, _stopped)
-        return int(arguments.run(Context(arguments)))
+        return int(arguments.run(context))
     except UserError as error:
         print(f"rootlake: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
@@ -59,6 +61,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except BaseException as error:  # polars panics where a file was cut
+        if not _of_the_world(error):
+            raise
+        print(f"rootlake: {_told(error, context)}", file=sys.stderr)
+        return 1
+
+
+def _of_the_world(error: BaseException) -> bool:
+    """Whether it tells of disks, files and networks rather than of a fault in this program."""
+    home = type(error).__module__.partition(".")[0]
+    made = {"deltalake", "_internal", "polars", "duckdb", "pyo3_runtime"}
+    return isinstance(error, OSError) or home in made
+
+
+def _told(error: BaseException, context: Context) -> str:
+    """An error of the operating system or of a library that reads and writes, as one line."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; what landed stays."
+    from lake.damage import damage
+    from lake.schemas import TABLES
+
+    lines = re.sub(r"\x1b\[[\d;]*m|↳", "", str(error)).split()
+    return damage(context.lake, TABLES) or f"reading or writing failed: {' '.join(lines)}"
 
 
 def _stopped(_number: int, _frame: object) -> NoReturn:

@@ -239,7 +239,10 @@ def load(path: str | None) -> Config:
             return Config()
         raise UserError(f"there is no configuration file {file}.")
     try:
-        config = Config.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        text = file.read_text(encoding="utf-8-sig")  # some editors begin a file with a BOM
+        config = Config.model_validate(tomllib.loads(text))
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not TOML: {error}.") from error
     except ValidationError as error:

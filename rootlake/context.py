@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from lake.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,7 +40,10 @@ class Context:
     def lake(self) -> Lake:
         from lake import Lake
 
-        place = getattr(self.arguments, "lake", None) or self.config.lake
+        place = getattr(self.arguments, "lake", None)
+        if place == "":
+            raise UsageError("--lake is empty; name the lake's folder or URL.")
+        place = place or self.config.lake
         return Lake(place, self.config.storage_options)
 
     @cached_property

@@ -6,13 +6,15 @@ import gzip
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
+import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from lake import Lake
+from lake import TABLES, Lake, empty, fit
 from rootlake.cli import COMMANDS, parser
 
 from .conftest import process, rootlake
@@ -129,6 +131,60 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, says: str) -> None:
     file = tmp_path / "rootlake.toml"
     file.write_text(text)
     one_clear_sentence(rootlake("--config", file, "status"), says)
+
+
+def test_settings_that_begin_with_a_mark_are_read_and_a_folder_is_none(tmp_path: Path) -> None:
+    (tmp_path / "rootlake.toml").write_bytes(b"\xef\xbb\xbflak = 'x'\n")
+    done = rootlake("--config", tmp_path / "rootlake.toml", "status")
+    one_clear_sentence(done, "no setting 'lak'")
+    one_clear_sentence(rootlake("--config", tmp_path, "status"), "cannot read", "Is a directory")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("repair --undo=", "repair --explain=", "repair --date="),
+        *("maintain --erase=", "quality --date=", "diagnose --at=", "status --lake="),
+        *("ingest jaeger x --since=", "cardinality --top=0", "detect --since=never"),
+    ],
+)
+def test_an_option_left_empty_does_nothing_else_instead(tmp_path: Path, words: str) -> None:
+    lake = Lake(tmp_path / "lake").create()
+    done = rootlake("--lake", lake.root, *words.split())
+    assert done.returncode == 2
+    one_clear_sentence(done)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "is gone"),
+        (b"", "has 0 bytes where the table's log says"),
+        (b"PAR1" + bytes(70), "has 74 bytes where the table's log says"),
+    ],
+)
+@pytest.mark.parametrize("command", ["evidence", "report INC-1", "sql select+*+from+diagnoses"])
+def test_a_data_file_that_is_damaged_is_named(
+    tmp_path: Path, content: bytes | None, says: str, command: str
+) -> None:
+    lake = Lake(tmp_path / "lake").create()
+    kept = {"incident_id": "INC-1", "run_id": "r", "recorded_at": datetime(2025, 3, 11, tzinfo=UTC)}
+    whole = pl.concat([empty(TABLES["diagnoses"]), pl.DataFrame([kept])], how="diagonal_relaxed")
+    lake.append("diagnoses", fit(TABLES["diagnoses"], whole))
+    (file,) = (Path(lake.root) / "diagnoses").rglob("*.parquet")
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    words = [word.replace("+", " ") for word in command.split()]
+    one_clear_sentence(rootlake("--lake", lake.root, *words), file.name, "of diagnoses", says)
+
+
+def test_what_the_operating_system_refuses_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"ts": "2025-03-11T14:00:00Z", "kind": "deploy"}\n')
+    name = "x" * 300
+    done = rootlake("--lake", tmp_path / name, "ingest", "changes", tmp_path / "a.jsonl")
+    one_clear_sentence(done, "File name too long")
 
 
 def test_paths_in_the_settings_are_read_from_their_folder(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 
+from lake.errors import UsageError
 from rootlake.context import Context
 
 
@@ -23,6 +24,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(context: Context) -> int:
     from rca.agent.ask import ask
 
+    if not context.arguments.question.strip():
+        raise UsageError('the question is empty; ask as in "why did checkout fail at 14:05?".')
     context.lake.require()
     given, settings = context.arguments, context.config.model
     with context.progress("thinking") as say:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 
+from lake.errors import UsageError
 from rootlake.context import Context
 
 
@@ -21,6 +22,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(context: Context) -> int:
     from ingest.cardinality import metrics
 
+    if context.arguments.top < 1:
+        raise UsageError(f"--top {context.arguments.top}: a number of metrics, 1 or more.")
     found = metrics(context.lake.require())
     if context.json:
         context.answer(found.head(context.arguments.top).to_dicts())

@@ -47,15 +47,15 @@ def run(context: Context) -> int:
 
 
 def asked(context: Context) -> Any:
-    """The question the options make, or UserError."""
-    from lake.errors import UserError
+    """The question the options make, or UsageError."""
+    from lake.errors import UsageError
     from rca.question import Question, of_alert, of_incident
     from rootlake.times import moment, span
 
     given = context.arguments
     ways = [name for name in ("incident", "at", "alert") if getattr(given, name)]
     if len(ways) != 1:
-        raise UserError("say what to diagnose: an INCIDENT id, --at TIME, or --alert FILE.")
+        raise UsageError("say what to diagnose, once: an INCIDENT id, --at TIME, or --alert FILE.")
     baselines = tuple(span(text) for text in given.baseline)
     if given.incident:
         return of_incident(context.lake, given.incident, baselines)

@@ -68,8 +68,8 @@ def run(context: Context) -> int:
         landed = pull(
             context.lake,
             ready,
-            since=moment(given.since) if given.since else None,
-            until=moment(given.until) if given.until else None,
+            since=None if given.since is None else moment(given.since),
+            until=None if given.until is None else moment(given.until),
             progress=rates(say),
             wait=given.wait,
         )

@@ -46,7 +46,7 @@ def judged(context: Context) -> dict[str, Any]:
     given = context.arguments
     if given.weeks is not None and given.weeks < 0:
         raise UsageError(f"--weeks {given.weeks}: a number of weeks, 0 or more.")
-    day = moment(given.date).date() if given.date else None
+    day = None if given.date is None else moment(given.date).date()
     lake, now = context.lake.require(), datetime.now(UTC)
     with context.progress("quality") as say:
         return judged.judged(lake, context.config, now, day=day, weeks=given.weeks, say=say)

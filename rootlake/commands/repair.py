@@ -20,6 +20,7 @@ import argparse
 from datetime import date
 from typing import Any
 
+from lake.errors import UsageError
 from rootlake.context import Context
 
 
@@ -58,6 +59,8 @@ def _fitting(given: argparse.Namespace) -> None:
     """UsageError for options that would not be heeded."""
     from lake.errors import UsageError
 
+    if given.explain == "":
+        raise UsageError("--explain is empty; give a trace id.")
     if given.explain is not None and given.date is not None:
         raise UsageError("--date does not go with --explain: a trace is shown on all its days.")
     if given.reason is not None and given.undo is None:
