@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,8 +72,11 @@ class Context:
 
     def answer(self, value: Any) -> None:
         """One JSON value, alone on standard output."""
-        json.dump(value, sys.stdout, ensure_ascii=False, indent=1, default=str)
-        sys.stdout.write("\n")
+        try:
+            text = json.dumps(value, **_FORM)
+        except ValueError:
+            text = json.dumps(_finite(value), **_FORM)
+        sys.stdout.write(f"{text}\n")
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[str], None]]:
@@ -84,6 +88,22 @@ class Context:
 
         with self.err.status(title) as status:
             yield lambda text: status.update(f"{title}  [dim]{escape(text)}[/dim]")
+
+
+def _plain(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+_FORM: dict[str, Any] = {"ensure_ascii": False, "indent": 1, "default": _plain, "allow_nan": False}
+
+
+def _finite(value: Any) -> Any:
+    """The same with "nan", "inf" and "-inf" for numbers that JSON has not."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _console(*, stderr: bool) -> Console:

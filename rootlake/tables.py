@@ -13,6 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+_SLIVER = 10  # characters: a column narrower than this and than its cells is hard to read
+_LONGEST = 4_000  # characters of a cell that are shown to a person
+
 
 def rows(console: Console, names: Sequence[str], values: Sequence[Sequence[Any]]) -> None:
     """A plain table; numbers stand right."""
@@ -23,6 +26,19 @@ def rows(console: Console, names: Sequence[str], values: Sequence[Sequence[Any]]
     for row in values:
         table.add_row(*(Text(cell(value)) for value in row))
     console.print(table)
+
+
+def answer(console: Console, names: Sequence[str], values: Sequence[Sequence[Any]]) -> None:
+    """A table of any width: where columns would be slivers, each row stands line by line."""
+    widest = [
+        max(len(cell(one)) for one in [name, *column])
+        for name, *column in zip(names, *values, strict=True)
+    ]
+    if sum(min(width, _SLIVER) + 3 for width in widest) <= console.width:
+        rows(console, names, values)
+        return
+    for row in values:
+        rows(console, ["", ""], list(zip(names, map(cell, row), strict=True)))
 
 
 def cell(value: Any) -> str:
@@ -36,7 +52,8 @@ def cell(value: Any) -> str:
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
     text = str(value)
-    return "".join(char if char.isprintable() else " " for char in text)
+    more = f"… {len(text) - _LONGEST:,} more characters" if len(text) > _LONGEST else ""
+    return "".join(char if char.isprintable() else " " for char in text[:_LONGEST]) + more
 
 
 def records(console: Console, found: Sequence[Mapping[str, Any]], *, whole: bool) -> None:

@@ -187,6 +187,27 @@ def test_what_the_operating_system_refuses_is_one_sentence(tmp_path: Path) -> No
     one_clear_sentence(done, "File name too long")
 
 
+def test_sql_keeps_columns_of_one_name_apart_and_its_json_is_json(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake").create()
+    query = "select 'x' as a, 2 as a, 'nan'::double as f, [-1e999] as l, '\\xAB'::blob as b"
+    done = rootlake("--lake", lake.root, "--json", "sql", query)
+    (row,) = json.loads(done.stdout, parse_constant=pytest.fail)
+    assert row == {"a": "x", "a_1": 2, "f": "nan", "l": ["-inf"], "b": "ab"}
+    assert "a_1" in rootlake("--lake", lake.root, "sql", query).stdout
+
+
+def test_a_wide_answer_stands_line_by_line_and_a_long_cell_is_cut_and_counted(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path / "lake").create()
+    wide = ", ".join(f"'value {n}' as column_{n}" for n in range(30))
+    lines = rootlake("--lake", lake.root, "sql", f"select {wide}").stdout.splitlines()
+    assert [line.split() for line in lines if "column_7" in line] == [["column_7", "value", "7"]]
+    long = rootlake("--lake", lake.root, "sql", "select repeat('x', 5000000) as a").stdout
+    assert "4,996,000 more characters" in " ".join(long.split())
+    one_clear_sentence(rootlake("--lake", lake.root, "sql", "select 1", "--rows=-1"), "--rows -1")
+
+
 def test_paths_in_the_settings_are_read_from_their_folder(tmp_path: Path) -> None:
     (tmp_path / "rootlake.toml").write_text('lake = "here"\n')
     Lake(tmp_path / "here").create()

@@ -9,7 +9,10 @@ example:
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from itertools import count
 
+from lake.errors import UsageError
 from rootlake.context import Context
 
 
@@ -23,16 +26,28 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(context: Context) -> int:
     from lake import sql
 
+    if context.arguments.rows < 0:
+        raise UsageError(f"--rows {context.arguments.rows}: a number of rows, or 0 for all.")
     result = sql(context.lake.require(), context.arguments.query)
+    result = result.rename_columns(_apart(result.column_names))
     if context.json:
         context.answer(result.to_pylist())
         return 0
-    from rootlake.tables import rows
+    from rootlake.tables import answer
 
     shown = result if context.arguments.rows == 0 else result.slice(0, context.arguments.rows)
-    rows(context.out, shown.column_names, [list(row.values()) for row in shown.to_pylist()])
+    answer(context.out, shown.column_names, [list(row.values()) for row in shown.to_pylist()])
     if shown.num_rows < result.num_rows:
         context.out.print(
             f"[dim]{shown.num_rows:,} of {result.num_rows:,} rows; --rows 0 prints all[/dim]"
         )
     return 0
+
+
+def _apart(names: Sequence[str]) -> list[str]:
+    """Names of which no two are the same: a, a → a, a_1."""
+    out = list[str]()
+    for name in names:
+        free = (f"{name}_{number}" if number else name for number in count())
+        out.append(next(one for one in free if one not in out))
+    return out
