@@ -57,8 +57,6 @@ def run(context: Context) -> int:
 
 def _fitting(given: argparse.Namespace) -> None:
     """UsageError for options that would not be heeded."""
-    from lake.errors import UsageError
-
     if given.explain == "":
         raise UsageError("--explain is empty; give a trace id.")
     if given.explain is not None and given.date is not None:
