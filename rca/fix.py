@@ -36,7 +36,19 @@ def draft(answer: Row) -> str:
 
 
 def _q(text: str, *, variable: bool = False) -> str:
-    return f'"{text}"' if variable else shlex.quote(text)
+    return f'"{text}"' if variable else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    """A word of bash that shows what it holds: a terminal obeys no character of it."""
+    if text.isprintable():
+        return shlex.quote(text)
+    shown = text.replace("\0", " ").replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + "".join(one if one.isprintable() else _escaped(one) for one in shown) + "'"
+
+
+def _escaped(char: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "replace"))
 
 
 def _service(answer: Row) -> str:
@@ -80,7 +92,7 @@ def _plan(answer: Row) -> Plan:
         ),
         "reschedule": Plan(
             "deletes the pod, so that it starts anew, on another node if its own is cordoned",
-            [_kubectl("delete", "pod", pod)]
+            [_kubectl("delete", f"pod/{pod}")]
             if pod
             else [_kubectl("rollout", "restart", deployment)],
             [],
@@ -108,9 +120,7 @@ def _commands(commands: Sequence[Sequence[str]]) -> str:
 def _word(word: str) -> str:
     """A quoted word; only our own variables stay variables."""
     return (
-        f'"{word}"'
-        if word in {"$NAMESPACE", "$REPLICAS", "$((REPLICAS + 1))"}
-        else shlex.quote(word)
+        f'"{word}"' if word in {"$NAMESPACE", "$REPLICAS", "$((REPLICAS + 1))"} else _quoted(word)
     )
 
 
@@ -127,7 +137,8 @@ def _head(answer: Row, plan: Plan) -> str:
 
 def _plain(text: str) -> str:
     """One line, without anything that could end a comment."""
-    return "".join(char if char.isprintable() else " " for char in text)[:300]
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return shown if len(shown) <= 300 else f"{shown[:300]}…"
 
 
 _TEMPLATE = """#!/usr/bin/env bash
@@ -144,7 +155,7 @@ NAMESPACE={namespace}
 MODE=${{1:---dry-run}}
 
 step() {{
-  printf '+ %s\\n' "$*"
+  printf '+'; LC_ALL=C printf ' %q' "$@"; printf '\\n'
   if [ "$MODE" != --dry-run ]; then "$@"; fi
 }}
 

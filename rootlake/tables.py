@@ -56,6 +56,11 @@ def cell(value: Any) -> str:
     return "".join(char if char.isprintable() else " " for char in text[:_LONGEST]) + more
 
 
+def lines(text: str) -> Text:
+    """Lines of text, none of whose characters a terminal obeys."""
+    return Text("".join(char if char.isprintable() or char == "\n" else " " for char in text))
+
+
 def records(console: Console, found: Sequence[Mapping[str, Any]], *, whole: bool) -> None:
     """Cases: whole ones line by line, lists as a table."""
     if not found:
@@ -224,9 +229,9 @@ def erased(console: Console, found: Mapping[str, Any]) -> None:
 def answered(console: Console, answer: Mapping[str, Any]) -> None:
     """The agent's answer, and the steps it took."""
     for step in answer.get("steps", ()):
-        console.print(Text(f"· {step['tool']}  {step['summary']}"), style="dim")
+        console.print(Text(cell(f"· {step['tool']}  {step['summary']}")), style="dim")
     console.print()
-    console.print(Text(str(answer["text"])))
+    console.print(lines(str(answer["text"])))
     console.print(Text(f"\nmodel: {answer['model']}"), style="dim")
 
 

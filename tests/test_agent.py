@@ -281,6 +281,26 @@ def test_telemetry_cannot_put_commands_into_a_fix(remedy: str, tmp_path: Path) -
     assert not (tmp_path / "pwned").exists()
 
 
+def test_a_fix_names_one_pod_and_shows_what_a_terminal_would_obey(tmp_path: Path) -> None:
+    service = "it's\x1b[2J\\n\u202e\x00é"
+    answer = {
+        "incident_id": "INC-1",
+        "verdict": "likely",
+        "confidence": 0.5,
+        "remediation": "reschedule",
+        "suspects": [{"service": service, "pod": "--all", "evidence": []}],
+        "root_cause_change": None,
+        "evidence": [],
+    }
+    text = fix.draft(answer)
+    assert all(char.isprintable() or char == "\n" for char in text)
+    (tmp_path / "fix.sh").write_text(f"{text}\nprintf '%s' \"$SERVICE\" > name\n")
+    done = subprocess.run(["bash", "fix.sh"], cwd=tmp_path, capture_output=True, text=True)
+    assert "+ kubectl --namespace default delete pod/--all\n" in done.stdout
+    assert all(char.isprintable() or char == "\n" for char in done.stdout)
+    assert (tmp_path / "name").read_text() == service.replace("\0", " ")
+
+
 def test_a_case_is_remembered_once_and_found_by_its_words(space: Workspace) -> None:
     answer = diagnose(space.lake, Question(datetime.fromisoformat(AT)))
     cases.remember(space.lake, answer)

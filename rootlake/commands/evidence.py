@@ -59,12 +59,12 @@ def _shown(
     """The claim, its query, what it gave then and what it gives now."""
     from rich.text import Text
 
-    from rootlake.tables import rows
+    from rootlake.tables import lines, rows
 
     tables = ", ".join(f"{name} at version {at}" for name, at in entry["tables"].items())
     out = context.out
-    out.print(Text(f"{answer['incident_id']}/{entry['id']}: {entry['claim']}\n"), soft_wrap=True)
-    out.print(Text(f"{entry['query']}\n\nstored, from {tables}:"), soft_wrap=True)
+    out.print(lines(f"{answer['incident_id']}/{entry['id']}: {entry['claim']}\n"), soft_wrap=True)
+    out.print(lines(f"{entry['query']}\n\nstored, from {tables}:"), soft_wrap=True)
     rows(out, entry["columns"], entry["result"])
     if found["fresh"] is not None:
         out.print("fresh, from the same versions:")
