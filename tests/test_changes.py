@@ -326,7 +326,7 @@ def facts(load: float | None = None) -> Facts:
     spans = related(spans.with_columns(pl.lit(None, pl.String).alias(k) for k in ("peer", "store")))
     none = pl.DataFrame(schema=SCHEMA)
     window = (ONSET, ONSET + timedelta(minutes=1))
-    return Facts(window, (), spans, none, none, none, load)
+    return Facts(window, (), spans, none, none, none, load=load)
 
 
 def test_fanout_counts_calls_below_each_request() -> None:
