@@ -72,10 +72,12 @@ class Context:
 
     def answer(self, value: Any) -> None:
         """One JSON value, alone on standard output."""
+        unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+        form = {**_FORM, "ensure_ascii": not unicode}
         try:
-            text = json.dumps(value, **_FORM)
+            text = json.dumps(value, **form)
         except ValueError:
-            text = json.dumps(_finite(value), **_FORM)
+            text = json.dumps(_finite(value), **form)
         sys.stdout.write(f"{text}\n")
 
     @contextmanager
@@ -94,7 +96,7 @@ def _plain(value: Any) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-_FORM: dict[str, Any] = {"ensure_ascii": False, "indent": 1, "default": _plain, "allow_nan": False}
+_FORM: dict[str, Any] = {"indent": 1, "default": _plain, "allow_nan": False}
 
 
 def _finite(value: Any) -> Any:
@@ -109,4 +111,9 @@ def _finite(value: Any) -> Any:
 def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            """`| head` is no failure: `rootlake.cli` ends quietly."""
+            raise BrokenPipeError
+
+    return Piped(stderr=stderr, highlight=False)

@@ -173,20 +173,11 @@ def _account(console: Console, lines: Sequence[Mapping[str, Any]]) -> None:
         " raw = clean + merged + joined + quarantined[/dim]"
     )
     table = _table()
-    for name in lines[0]:
-        table.add_column(name.replace("_", " "), justify="left" if name == "table" else "right")
+    table.add_column("")
     for line in lines:
-        good = "[green]yes[/green]" if line["balanced"] else "[red]NO[/red]"
-        table.add_row(
-            *(
-                good
-                if key == "balanced"
-                else f"{value:,}"
-                if isinstance(value, int)
-                else cell(value)
-                for key, value in line.items()
-            )
-        )
+        table.add_column(line["table"], justify="right", overflow="fold")
+    for key in list(lines[0])[1:]:
+        table.add_row(key.replace("_", " "), *(_counted(line[key]) for line in lines))
     console.print(table)
 
 
@@ -233,6 +224,13 @@ def answered(console: Console, answer: Mapping[str, Any]) -> None:
     console.print()
     console.print(lines(str(answer["text"])))
     console.print(Text(f"\nmodel: {answer['model']}"), style="dim")
+
+
+def _counted(value: Any) -> str:
+    """A number of the account, or whether it adds up."""
+    if isinstance(value, bool):
+        return "[green]yes[/green]" if value else "[red]NO[/red]"
+    return f"{value:,}" if isinstance(value, int) else escape(cell(value))
 
 
 def _table() -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from deltalake import DeltaTable
 from lake import TABLES, Lake, empty, fit
 from rootlake.cli import COMMANDS, parser
 
-from .conftest import process, rootlake
+from .conftest import ROOT, process, rootlake
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -178,6 +179,22 @@ def test_a_data_file_that_is_damaged_is_named(
         file.write_bytes(content)
     words = [word.replace("+", " ") for word in command.split()]
     one_clear_sentence(rootlake("--lake", lake.root, *words), file.name, "of diagnoses", says)
+
+
+def test_a_pipe_that_closes_early_or_knows_few_characters_is_no_failure(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake").create()
+    query = "select i, 'é “”' as quoted from range(20000) t(i)"
+    words = [sys.executable, "-m", "rootlake.cli", "--lake", lake.root, "sql", query, "--rows=0"]
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    with subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+    ) as pipe:
+        assert pipe.stdout is not None
+        assert pipe.stderr is not None
+        assert b"?" in pipe.stdout.read(4000)
+        pipe.stdout.close()
+        assert pipe.stderr.read() == b""
+    assert pipe.returncode == 0
 
 
 def test_what_the_operating_system_refuses_is_one_sentence(tmp_path: Path) -> None:
