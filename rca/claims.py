@@ -201,7 +201,7 @@ def change(ledger: Ledger, row: Row, why: str) -> str:
     """A change as the lake recorded it."""
     query = f"""select ts, kind, service, ref, author, message, before, after, left(diff, 2000) as diff
 from changes where kind = {quoted(row["kind"])} and ref = {quoted(row["ref"] or "")}
-order by ts, service, cluster"""
+order by ts, service, cluster, author, message, before, after"""
     return ledger.add("change", why, query, ["changes"])
 
 

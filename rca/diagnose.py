@@ -87,14 +87,14 @@ def suspects(seen: Facts) -> pl.DataFrame:
 
 
 def _ranked(seen: Facts, found: pl.DataFrame, question: Question) -> pl.DataFrame:
-    """Services by their blame. Of two faults at once the one that `question.service` stands on:
-    when it does not call the first, but something that is surely wrong too, it is about that."""
+    """Services by their blame. Of two faults at once the one `question.service` stands on: when it
+    does not call one of the firsts, but something that is surely wrong too, it is about that."""
     ranked = fuse.fuse(found) if found.height else fuse.fuse(pl.DataFrame(schema=SCHEMA))
     if question.service is None or not ranked.height:
         return ranked
     below = graph.behind(seen.spans, question.service)
     mine = ranked.filter(pl.col("service").is_in(below))
-    elsewhere = ranked["service"][0] not in below
+    elsewhere = not below.issuperset(verdict.tied(ranked))
     return mine if elsewhere and mine.height and mine["total"][0] >= SURELY else ranked
 
 

@@ -62,25 +62,23 @@ def _span(place: int) -> pl.Expr:
     return pl.concat_str(pl.lit(str(place)), pl.col("n").cast(pl.String).str.zfill(15))
 
 
-def samples(
-    value: float = 10.0, peak: float = 90.0, pod: str = "stock-1"
-) -> dict[str, pl.DataFrame]:
+def samples(value: float = 10.0, peak: float = 90.0, number: int = 1) -> dict[str, pl.DataFrame]:
     """A pod's memory each 15 s of the same time, which rises at the onset."""
     times = pl.DataFrame({"n": range(160)}).select(
         ts=pl.lit(AT - timedelta(minutes=39)) + pl.duration(seconds=pl.col("n") * 15)
     )
     rows = times.with_columns(
         metric=pl.lit("memory_working_set"),
-        series=pl.lit(1, pl.Int64),
+        series=pl.lit(number, pl.Int64),
         value=pl.when(pl.col("ts") >= ONSET).then(peak).otherwise(value),
         date=pl.col("ts").dt.date(),
     )
     labels = pl.DataFrame(
-        {"metric": ["memory_working_set"], "series": [1], "type": ["gauge"]}
+        {"metric": ["memory_working_set"], "series": [number], "type": ["gauge"]}
     ).with_columns(
-        labels=pl.lit([{"key": "service", "value": "stock"}, {"key": "pod", "value": pod}]).cast(
-            pl.Map(pl.String, pl.String)
-        )
+        labels=pl.lit(
+            [{"key": "service", "value": "stock"}, {"key": "pod", "value": f"stock-{number}"}]
+        ).cast(pl.Map(pl.String, pl.String))
     )
     return {"samples": rows, "series": labels}
 

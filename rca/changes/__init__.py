@@ -45,7 +45,8 @@ def candidates(lake: Lake, onset: datetime) -> list[Row]:
     rows = lake.scan("changes").filter(
         pl.col("date").is_between(start.date(), end.date()), pl.col("ts").is_between(start, end)
     )
-    return rows.sort("ts", "kind", "ref", descending=True).collect().to_dicts()
+    by = ("ts", "kind", "ref", "service", "cluster", "author", "message", "before", "after")
+    return rows.sort(by, descending=True).collect().to_dicts()
 
 
 def does(row: Row, fault: str) -> list[str]:
