@@ -345,7 +345,7 @@ def made(lake: Lake, spans: int, lines: int, series: int) -> None:
 
 
 ONE = """
-import json, resource, sys, time
+import json, sys, time
 from datetime import datetime
 from bench.memory import Peak
 from lake import Lake
@@ -355,13 +355,12 @@ from rca.question import Question
 if sys.argv[3] == "all":
     facts.MOST = facts.MOST_LINES = (10**12, 10**12)
 busy = time.process_time()
-with Peak() as peak:
+with Peak(0.02) as peak:
     answer = diagnose(Lake(sys.argv[1]), Question(datetime.fromisoformat(sys.argv[2])))
 first = answer["suspects"][0]
 cause = answer["root_cause_change"] or {}
 busy = time.process_time() - busy
-used = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps({"ms": answer["duration_ms"], "cpu_s": round(busy, 2), "mb": round(max(peak.megabytes, used.ru_maxrss / 1000)),
+print(json.dumps({"ms": answer["duration_ms"], "cpu_s": round(busy, 2), "mb": round(peak.megabytes),
   "first": first["service"], "fault": first["fault"], "change": str(cause.get("ref"))[:8], "onset": answer["onset"],
   "verdict": answer["verdict"], "sampled": answer.get("sampled")}))
 """

@@ -42,11 +42,11 @@ class Facts:
     logs     ts, service, pod, severity, template_id, template, trace_id, entry
     samples  ts, metric, series, value, service, pod, node; healthy time is all there is
     errors   ts, service, type, group_id, message, release
-    tags     attributes and resource of the window's spans (see `read.TAGS`) where spans are a
-             sample; else None, and they are read of whom it matters
     load     requests a minute in the window, times those of healthy time; None where not known
     share    of the traces of the window that were read, by the end of their ids (see `kept`)
     sampled  of which tables only a part was read: table, rows, read, how
+    tags     attributes and resource of the window's spans (see `read.TAGS`) where spans are a
+             sample; else None, and they are read of whom it matters
     """
 
     window: Stretch
@@ -55,10 +55,10 @@ class Facts:
     logs: pl.DataFrame
     samples: pl.DataFrame
     errors: pl.DataFrame
-    tags: pl.DataFrame | None = None
     load: float | None = None
     share: float = 1.0
     sampled: tuple[dict[str, Any], ...] = ()
+    tags: pl.DataFrame | None = None
 
     @property
     def thinned(self) -> bool:
