@@ -12,7 +12,7 @@ from rca.question import Stretch
 Row = Mapping[str, Any]
 
 
-NEAR = timedelta(minutes=5)
+NEAR, MINUTE = timedelta(minutes=5), timedelta(minutes=1)
 
 
 class Stretches:
@@ -23,12 +23,18 @@ class Stretches:
         self.window, self.healthy = window, healthy
         near = [(max(start, end - NEAR), end) for start, end in healthy[:1]]
         self._close = near if busy else healthy
+        self._busy = busy
 
     def both(self, column: str) -> str:
         return _any(column, [self.window, *self.healthy])
 
     def events(self, column: str) -> str:
         return _any(column, [self.window, *self._close])
+
+    def last(self, column: str) -> str:
+        """As `events`; of a busy site the last minute of each."""
+        ends = [(max(start, end - MINUTE), end) for start, end in (self.window, *self._close)]
+        return _any(column, ends if self._busy else [self.window, *self._close])
 
     def label(self, column: str) -> str:
         return f"case when {between(column, self.window)} then 'incident' else 'before' end"
@@ -226,25 +232,29 @@ group by 1 order by 1"""
     return ledger.add("edge", claim, query, ["spans"])
 
 
-def quiet(ledger: Ledger, when: Stretches, service: str, why: str) -> str:
-    """A service's requests, for saying that it is not the cause: what they take in all and less
-    what the spans below take, how many fail and how many without one of those failing."""
+def quiet(ledger: Ledger, when: Stretches, services: Sequence[str]) -> str:
+    """The requests of some services, for saying that they are not the cause: what they take in all
+    and less what the spans below take, how many fail and how many without one of those failing.
+    Of a `busy` site the last minute of the window and of healthy time."""
+    claim = f"{', '.join(services)}: what they take and fail at without the spans below them"
+    label = when.label("mine.start").replace("mine.date", "mine.start::date")
     query = f"""with mine as (
-  select trace_id, span_id, start, duration_ns, status = 'error' as failed from spans
-  where service = {quoted(service)} and coalesce(kind, 'server') in ('server', 'consumer')
-    and {when.events("start")}
+  select service, trace_id, span_id, start, duration_ns, status = 'error' as failed from spans
+  where service in ({", ".join(map(quoted, services))})
+    and coalesce(kind, 'server') in ('server', 'consumer') and {when.last("start")}
 ), below as (
   select trace_id, parent_span_id as span_id, sum(duration_ns) as waited,
     bool_or(status = 'error') as failed
-  from spans semi join mine on mine.trace_id = spans.trace_id and mine.span_id = spans.parent_span_id
-  where {when.events("spans.start")}
+  from spans
+  semi join mine on mine.trace_id = spans.trace_id and mine.span_id = spans.parent_span_id
+  where {when.last("spans.start")}
   group by 1, 2
 )
-select {when.label("mine.start").replace("mine.date", "mine.start::date")} as part, count(*) as requests,
+select {label} as part, service, count(*) as requests,
   quantile_cont(duration_ns, 0.95) / 1e6 as p95_ms,
   quantile_cont(greatest(duration_ns - coalesce(waited, 0), 0), 0.95) / 1e6 as own_p95_ms,
   avg(mine.failed::int) as failing,
   avg((mine.failed and not coalesce(below.failed, false))::int) as failing_itself
 from mine left join below using (trace_id, span_id)
-group by 1 order by 1"""
-    return ledger.add("trace", why, query, ["spans"])
+group by 1, 2 order by 1, 2"""
+    return ledger.add("trace", claim, query, ["spans"])

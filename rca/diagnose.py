@@ -294,17 +294,19 @@ def _ruled_out(
     path: Sequence[Mapping[str, Any]],
 ) -> list[Row]:
     """Services that look bad from outside but only wait for the root, or pass its errors on."""
-    loud = dict(ranked.filter(pl.col("total") >= 0.5).select("service", "total").rows())
-    out = []
-    for step in path[:3]:
-        service = step["to"]
-        if service in loud:
-            continue
-        why = f"{service} is slow or failing only where it waits for {step['from']}"
-        out.append(
-            {"service": service, "why": why, "evidence": [claims.quiet(ledger, when, service, why)]}
-        )
-    return out
+    loud = set(ranked.filter(pl.col("total") >= 0.5)["service"])
+    calm = {step["to"]: step["from"] for step in path[:3] if step["to"] not in loud}
+    if not calm:
+        return []
+    cited = claims.quiet(ledger, when, list(calm))
+    return [
+        {
+            "service": service,
+            "why": f"{service} is slow or failing where it waits for {cause}, hardly by itself",
+            "evidence": [cited],
+        }
+        for service, cause in calm.items()
+    ]
 
 
 def _healthy(seen: Facts) -> int:
