@@ -153,6 +153,7 @@ def _named(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         place = seen.get(row["incident_id"], 0)
         seen[row["incident_id"]] = place + 1
-        name = row["incident_id"] + (f"-{chr(ord('a') + place)}" if place else "")
+        letter = chr(ord("a") + place) if place < 26 else str(place + 1)
+        name = row["incident_id"] + (f"-{letter}" if place else "")
         out.append({**row, "incident_id": name})
     return out

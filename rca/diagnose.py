@@ -355,6 +355,9 @@ def missing(seen: Facts, service: str | None = None) -> list[str]:
             out.append(f"no {name} of healthy time to compare with")
     if not seen.errors.height:
         out.append("no errors from an error tracker")
+    usual = seen.spans.filter(~pl.col("bad"))["error"].mean()
+    if isinstance(usual, float) and usual > 0.5:
+        out.append(f"no time in which requests succeed: {usual:.0%} of healthy time's spans fail")
     nameless = seen.spans.filter("bad")["service"].null_count()
     if nameless:
         out.append(f"no service of {nameless:,} spans in the incident's window")

@@ -196,6 +196,13 @@ def test_a_service_that_is_not_there_is_said(tmp_path: Path) -> None:
     assert "no telemetry of 'nosuch', the service asked for" in answer["missing"]
 
 
+def test_a_healthy_time_that_fails_itself_is_said(tmp_path: Path) -> None:
+    _, answer = asked(tmp_path, {"spans": GOOD.with_columns(status=pl.lit("error"))})
+    assert answer["verdict"] == "inconclusive"
+    says = "no time in which requests succeed: 100% of healthy time's spans fail"
+    assert says in answer["missing"]
+
+
 def test_spans_of_no_service_are_counted(tmp_path: Path) -> None:
     nameless = pl.when(pl.col("service") != "stock").then("service")
     _, answer = asked(tmp_path, {"spans": BAD.with_columns(service=nameless)})
