@@ -19,7 +19,8 @@ _SIZES = (0, 3, 6, 9, 12, 18, 25, 56, 64)  # bits of a number, by the ones befor
 _STALE = 0x7FF0000000000002
 _FAR = 253_402_300_800_000  # ms: the year 10,000
 _NO_SPANS: dict[str, Any] = {"positive_spans": [], "negative_spans": []}  # of a stale marker
-_INTEGER = 2  # the chunk type; 3 holds float histograms
+_INTEGER = 2  # the chunk type
+_KINDS = {3: "native histograms of fractions (a rule's rates): the table holds whole counts"}
 _SPANS = pl.List(pl.Struct({"offset": pl.Int32, "length": pl.Int32}))
 _SCHEMA: dict[str, Any] = {
     "ts": pl.Datetime("us", "UTC"),
@@ -57,7 +58,8 @@ def rows(
         about = catalog.row(chunk.labels, place)
         own = {name: about[name] for name in ("metric", "series", *Place.__dataclass_fields__)}
         if chunk.kind != _INTEGER:
-            refused.append((f"a chunk of type {chunk.kind}", f"{chunk.labels} {chunk.data.hex()}"))
+            reason = _KINDS.get(chunk.kind, f"a chunk of type {chunk.kind}")
+            refused.append((reason, f"{chunk.labels} {chunk.data.hex()}"))
             continue
         try:
             samples = decode(chunk.data)

@@ -153,6 +153,31 @@ def test_native_histograms_come_whole_bucket_by_bucket(tmp_path: Path) -> None:
     assert row["negative_deltas"] == []
 
 
+def fractions(at: int) -> bytes:
+    """A native histogram of rates at a time (ms)."""
+    counts = b"".join(struct.pack("<d", one) for one in (0.25, 0.5, 0.75))
+    body = field(2, 1.5) + field(3, 2.5) + field(4, zigzag(1)) + field(5, 0.001)
+    for one in spans((0, 2), (1, 1)):
+        body += field(11, one)
+    return field(4, body + field(13, counts) + field(15, at))
+
+
+def test_native_histograms_of_fractions_are_kept_and_counted_not_cut_to_whole_numbers(
+    tmp_path: Path,
+) -> None:
+    base = now() - 600_000
+    lake = Lake(tmp_path / "lake")
+    with prometheus(tmp_path, b"", *FLAGS) as url:
+        remote_write(url, written({"__name__": "rate"}, (), fractions(base)))
+        remote_write(url, written({"__name__": "latency"}, (), histogram(base, 1)))
+        since = datetime.fromtimestamp(base / 1000, UTC)
+        ingest(lake, "prometheus", url, since=since)
+    assert lake.read("raw_histograms")["metric"].to_list() == ["latency"]
+    (kept,) = lake.read("quarantine").to_dicts()
+    assert kept["reason"].startswith("native histograms of fractions")
+    assert "'rate'" in kept["raw_row"]
+
+
 def test_selectors_and_a_cap_that_is_counted_and_shown(tmp_path: Path) -> None:
     base = now() - 600_000
     with prometheus(tmp_path, b"", *FLAGS) as url:
