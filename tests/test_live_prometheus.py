@@ -16,8 +16,10 @@ import pytest
 from ingest import xor
 from ingest.run import ingest
 from lake import Lake, UserError
+from quality.run import repair
 
 from . import faulty
+from . import quality_traces as traces
 from .servers import field, free_port, prometheus, remote_write, varint, written, zigzag
 
 FLAGS = ("--web.enable-remote-write-receiver", "--enable-feature=native-histograms")
@@ -151,6 +153,37 @@ def test_native_histograms_come_whole_bucket_by_bucket(tmp_path: Path) -> None:
     assert math.isclose(row["zero_threshold"], 0.001)
     assert row["positive_spans"] == [{"offset": 0, "length": 2}, {"offset": 1, "length": 1}]
     assert row["negative_deltas"] == []
+
+
+def exemplar(trace: str, span: str, at: int) -> bytes:
+    """An exemplar of a remote write at a time (ms)."""
+    labels = {"trace_id": trace, "span_id": span}
+    told = b"".join(
+        field(1, field(1, key.encode()) + field(2, one.encode())) for key, one in labels.items()
+    )
+    return field(3, told + field(2, 0.5) + field(3, at))
+
+
+def test_an_exemplar_that_was_mended_is_not_delivered_again(tmp_path: Path) -> None:
+    row = next(one for one in traces.rows(5) if one["service"] == "cart")
+    base = now() - 600_000
+    lake = Lake(tmp_path / "lake").create()
+    span = traces.raw([{**row, "start": base * 1000}])
+    moment = pl.lit(datetime.now(UTC)).cast(pl.Datetime("us", "UTC"))
+    lake.append("raw_spans", span.with_columns(ingested_at=moment))
+    damaged = exemplar("F" * 32, row["span_id"].upper(), base + 1)
+    labels = {"__name__": "latency_bucket", "job": "shop/cart", "le": "1"}
+    flags = ("--web.enable-remote-write-receiver", "--enable-feature=exemplar-storage")
+    with prometheus(tmp_path, b"", *flags) as url:
+        remote_write(url, written(labels, [(base, 1.0)], damaged))
+        for _ in range(2):
+            since = datetime.fromtimestamp(base / 1000 - 1, UTC)
+            ingest(lake, "prometheus", url, since=since)
+            repair(lake)
+            found = lake.read("exemplars").select("trace_id", "span_id").rows()
+            assert found == [(row["trace_id"], row["span_id"])]
+    audit = lake.read("repairs").filter(table_name="exemplars")
+    assert audit.filter(rule="id_reference")["before"].to_list() == ["f" * 32]
 
 
 def fractions(at: int) -> bytes:
