@@ -30,7 +30,8 @@ def undo(
 
     A rule is kept out everywhere, or on the rows received for one `day`. A run is undone by the
     audit: every rule that changed rows under its name is kept out on the days these rows were
-    received for. Raises UsageError for what is neither.
+    received for; again, what was kept out the first time, so that a run that was killed is gone on
+    with. Raises UsageError for what is neither.
     """
     pairs = _of_rule(what, day) or _of_run(lake, what, day)
     schema = {"rule": pl.String, "run": pl.String, "date": pl.Date}
@@ -99,13 +100,23 @@ def _of_run(lake: Lake, run: str, day: date | None) -> list[tuple[str, str, date
         rows = rows.filter(pl.col("date") == day)
     found = rows.select("table_name", "row_key", "rule", "date", "before").collect()
     if not found.height:
-        raise UsageError(_unknown(lake, run, day))
+        return _held(lake, run, day)
     moved = found.filter(pl.col("rule") == moves.NAME)
     received = moved.select("table_name", "row_key", raw=pl.col("before").str.to_date())
     changes = found.filter(~pl.col("rule").is_in(list(_ORDER)))
     changes = changes.join(received, on=["table_name", "row_key"], how="left")
     days = changes.select("rule", pl.coalesce("raw", "date").alias("date")).unique()
     return [(rule, run, one) for rule, one in days.sort("rule", "date").rows()]
+
+
+def _held(lake: Lake, run: str, day: date | None) -> list[tuple[str, str, date]]:
+    """What is kept out under a run already."""
+    rows = lake.read("suppressions").filter(pl.col("run") == run)
+    if day is not None:
+        rows = rows.filter(pl.col("date") == day)
+    if not rows.height:
+        raise UsageError(_unknown(lake, run, day))
+    return rows.select("rule", "run", "date").rows()
 
 
 def _unknown(lake: Lake, what: str, day: date | None) -> str:

@@ -260,6 +260,14 @@ def test_undo_twice_is_undo_once(lake: Lake) -> None:
     assert lake.version("suppressions") == version
 
 
+def test_a_run_undone_twice_is_undone_once(lake: Lake) -> None:
+    run = lake.read("repairs")["run_id"][0]
+    first = undo(lake, run)
+    repair(lake)
+    assert undo(lake, run).equals(first)
+    assert repair(lake).days == set()
+
+
 def test_a_new_version_of_a_rule_makes_old_days_again_only_when_asked(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
