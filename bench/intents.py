@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rca.intents import features, labelled, model
-from rca.intents.fit import Array, chances, scores
+from rca.intents import labelled, model
+from rca.intents.fit import Array, chances
 from rca.intents.labelled import Example
 from rca.intents.taxonomy import INTENTS
 from rca.intents.train import answers, left_out
@@ -30,7 +30,7 @@ ASIDE = Path(__file__).parent / "aside"
 
 def shipped(examples: Sequence[Example]) -> Array:
     """Scores by the shipped model."""
-    return scores(features.matrix([one.template for one in examples]), model.load().weights)
+    return model.scored([one.template for one in examples], model.load().weights)
 
 
 def report(name: str, examples: Sequence[Example], found: Array) -> list[str]:

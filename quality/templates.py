@@ -16,7 +16,6 @@ import polars as pl
 from lake import TABLES
 from quality import masks, shapes, stacks
 
-
 def shape(bodies: pl.Series) -> pl.Series:
     """The shape of each line, by itself."""
     texts = pl.LazyFrame({"said": bodies}).with_columns(said(pl.col("said")))
@@ -27,11 +26,11 @@ def said(body: pl.Expr) -> pl.Expr:
     """What a line says: of a JSON object its level, message and error, else the line itself,
     without a trace's frames and colours, and beyond `masks.LONGEST` characters cut off."""
     body = stacks.without_frames(body.str.strip_chars()).str.slice(0, masks.LONGEST)
-    message = _json(body, "message|msg|event")
-    parts = (_json(body, "level|severity"), message, _json(body, "error|err|exception"))
-    structured = body.str.starts_with("{") & message.is_not_null()
+    json = pl.when(body.str.starts_with("{")).then(body)
+    message = _json(json, "message|msg|event")
+    parts = (_json(json, "level|severity"), message, _json(json, "error|err|exception"))
     text = pl.concat_str(parts, separator=" ", ignore_nulls=True)
-    text = pl.when(structured).then(text).otherwise(body)
+    text = pl.when(message.is_not_null()).then(text).otherwise(body)
     return text.str.replace_all(rf"\x1b\[[0-9;]*m|{masks.SIGNS}", "")
 
 

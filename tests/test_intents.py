@@ -13,8 +13,8 @@ import pytest
 from bench import intents as bench
 from lake import TABLES, Lake
 from rca import intents
-from rca.intents import features, labelled, model, train
-from rca.intents.fit import scores, temperature
+from rca.intents import labelled, model, train
+from rca.intents.fit import temperature
 from rca.intents.taxonomy import INTENTS, UNKNOWN
 from rca.suspects.words import INTENTS as TOLD
 
@@ -47,10 +47,9 @@ def test_every_label_is_of_the_taxonomy_and_no_template_stands_in_two_sets() -> 
 
 def test_the_shipped_temperature_is_the_one_its_weights_give() -> None:
     held, other = model.load(), labelled.read(labelled.CALIBRATING)
-    rows = features.matrix([one.template for one in other])
-    assert temperature(scores(rows, held.weights), train.answers(other)) == pytest.approx(
-        held.temperature, rel=0.02
-    )
+    found = model.scored([one.template for one in other], held.weights)
+    again = temperature(found, train.answers(other))
+    assert again == pytest.approx(held.temperature, rel=0.02)
 
 
 def test_the_command_makes_the_shipped_model_again(tmp_path: Path) -> None:

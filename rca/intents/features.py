@@ -1,38 +1,31 @@
-"""A template as numbers: the concepts it names, its words and pairs of words, pieces of words."""
+"""A template as numbers: its words, pairs of words and pieces of words, hashed; the concepts it
+names."""
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
 
-from rca.intents import phrases
-from rca.intents.lexicon import CONCEPTS
+from rca.intents.lexicon import CONCEPTS, read
 
-BUCKETS = 1 << 12
-SHARES = {"word": 1.0, "pair": 0.7, "piece": 0.35, "concept": 1.0, "first": 5.0, "also": 0.7}
-_NAMED = [*CONCEPTS, *(f"first {one}" for one in phrases.INTENTS), *phrases.INTENTS, "nothing"]
-_PLACE = {name: place for place, name in enumerate(_NAMED)}
-WIDTH = len(_NAMED) + BUCKETS
-_HOLE = re.compile(r"<\*>|<word>")
-_JOINED = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z]{2,}\b)")
-_TOKEN = re.compile(r"[a-z]{2,}")
-_STEM = re.compile(r"(ing|ed|es|s|ly)$")
-_SPACE = re.compile(r"[\s\\\"]+")
-
-
-def read(text: str) -> str:
-    """The text as it is looked at: without values, joined words apart, lower case."""
-    return _SPACE.sub(" ", _JOINED.sub(" ", _HOLE.sub(" ", text))).lower().strip()
+BUCKETS = 1 << 13
+SHARES = {"word": 1.0, "pair": 1.0, "skip": 0.5, "piece": 0.8}
+CONCEPT = 0.5  # what all concepts of a text together count
+_PLACE = {name: place for place, name in enumerate(CONCEPTS)}
+WIDTH = len(CONCEPTS) + BUCKETS
+_TOKEN = re.compile(r"[a-z]+")
+_ENDINGS = ("ations", "ation", "ings", "ing", "edly", "ied", "ies", "ers", "ed", "es", "ly", "s")
+_PIECES = (4, 5)  # characters of a piece
 
 
 def matrix(texts: Sequence[str]) -> sparse.csr_matrix:
-    """One row per text: concepts and phrases first, then hashed words; every kind scaled to its
-    share."""
+    """One row per text: concepts first, then what is hashed; every kind scaled to its share."""
     columns: list[int] = []
     values: list[float] = []
     ends = [0]
@@ -45,36 +38,49 @@ def matrix(texts: Sequence[str]) -> sparse.csr_matrix:
     return sparse.csr_matrix((values, columns, ends), shape=shape, dtype=np.float64)
 
 
-def hidden(rows: sparse.csr_matrix) -> tuple[sparse.csr_matrix, ...]:
-    """`rows` again without phrases, and without concepts too: learned beside the whole ones, they
-    make the words count, for software whose phrases nobody wrote down."""
-    kept = np.ones((2, WIDTH))
-    kept[0, len(CONCEPTS) : len(_NAMED)] = 0
-    kept[1, : len(_NAMED)] = 0
-    return tuple((rows @ sparse.diags(one)).tocsr() for one in kept)
-
-
 def _row(text: str) -> dict[int, float]:
-    words = [_STEM.sub("", word) if len(word) > 4 else word for word in _TOKEN.findall(text)]
-    kinds = {
-        "word": set(words),
-        "pair": {f"{a} {b}" for a, b in pairwise(words)},
-        "piece": {f"~{word[i : i + 4]}" for word in set(words) for i in range(len(word) - 3)},
-    }
     row = _named(text)
+    whole = _TOKEN.findall(text)
+    words = [_stem(word) for word in whole]
+    kinds = {
+        "word": {_bucket(word) for word in words},
+        "pair": {_bucket(f"{a} {b}") for a, b in pairwise(words)},
+        "skip": {_bucket(f"{a} _ {b}") for a, b in zip(words, words[2:], strict=False)},
+        "piece": {piece for word in set(whole) for piece in _pieces(word)},
+    }
     for kind, found in kinds.items():
         share = SHARES[kind] / max(len(found), 1) ** 0.5
-        for one in found:
-            column = len(_NAMED) + zlib.crc32(one.encode()) % BUCKETS
+        for column in found:
             row[column] = row.get(column, 0.0) + share
     return dict(sorted(row.items()))
 
 
+def _bucket(text: str) -> int:
+    return len(CONCEPTS) + zlib.crc32(text.encode()) % BUCKETS
+
+
+@lru_cache(maxsize=1 << 14)
+def _pieces(word: str) -> tuple[int, ...]:
+    return tuple(_bucket(piece) for piece in _cut(f"^{word}$"))
+
+
+def _cut(word: str) -> Iterator[str]:
+    for size in _PIECES:
+        for low in range(len(word) - size + 1):
+            yield f"{size}:{word[low : low + size]}"
+
+
+@lru_cache(maxsize=1 << 14)
+def _stem(word: str) -> str:
+    """A word without its ending: `connections`, `connected` and `connecting` are one."""
+    ending = next((e for e in _ENDINGS if word.endswith(e) and len(word) - len(e) >= 3), "")
+    stem = word.removesuffix(ending) + ("y" if ending in ("ied", "ies") else "")
+    if len(stem) > 4 and stem[-1] == stem[-2] and stem[-1] not in "sl":
+        stem = stem[:-1]
+    return stem[:-1] if len(stem) > 4 and stem.endswith("e") else stem
+
+
 def _named(text: str) -> dict[int, float]:
-    """Columns of the concepts and phrases that occur."""
-    concepts = [_PLACE[name] for name, concept in CONCEPTS.items() if concept.search(text)]
-    row = {place: SHARES["concept"] / len(concepts) ** 0.5 for place in concepts}
-    intents = phrases.said(text)
-    row.update((_PLACE[intent], SHARES["also"]) for intent in intents)
-    row[_PLACE[f"first {intents[0]}" if intents else "nothing"]] = SHARES["first"]
-    return row
+    """Columns of the concepts that occur."""
+    found = [_PLACE[name] for name, concept in CONCEPTS.items() if concept.search(text)]
+    return {place: CONCEPT / len(found) ** 0.5 for place in found}

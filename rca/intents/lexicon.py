@@ -1,13 +1,24 @@
 """Concepts that software of every kind words in its own way: one pattern per concept.
 
 A concept is no verdict: the model weighs it among the words around it (`rca.intents.features`).
-Patterns see lower-case text whose joined words are taken apart (`NullPointerException` is read as
-`null pointer exception`).
+Patterns see the text as `read` gives it.
 """
 
 from __future__ import annotations
 
 import re
+
+_HOLE = re.compile(r"<\*>|<word>")
+_JOINED = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_SPACE = re.compile(r"[\s\\\"]+")
+
+
+def read(text: str) -> str:
+    """The text as it is looked at: without values, joined words apart, lower case
+    (`NullPointerException` is read as `null pointer exception`)."""
+    apart = _JOINED.sub(" ", _HOLE.sub(" ", text)).replace("n't ", " not ")
+    return _SPACE.sub(" ", apart).lower().strip()
+
 
 WORDS: dict[str, str] = {
     # the network

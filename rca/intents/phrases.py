@@ -1,13 +1,24 @@
-"""Phrases that by themselves say what is going on, the more specific intent first.
+"""Phrases that by themselves say what is going on: patterns here, the more specific intent first,
+and whole idioms in `idioms.txt`, of which the longest counts.
 
-The first intent whose phrase occurs in a text is one of the model's features; that order is the
-rule for lines that name several things (docs/logs.md). Patterns see the text as
-`rca.intents.features.read` gives it.
+Their worth is fixed, not learned: they were written with the examples in sight, so a model would
+trust them more than they deserve with software they were not written for. How much they count was
+chosen on such software (`labelled.CALIBRATING`). The order of SAYS is the rule for lines that name
+several things (docs/logs.md).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rca.intents.labelled import sections
+from rca.intents.lexicon import read
+from rca.intents.taxonomy import INTENTS
 
 SAYS: tuple[tuple[str, str], ...] = (
     ("normal_operation", r"alarm cleared|is up, reason|new session of|established session|granted access|successfully authenticated|closed keepalive|connection authorized"),
@@ -50,10 +61,31 @@ SAYS: tuple[tuple[str, str], ...] = (
     ("startup", r"(application|service|server|node|broker|cluster|kubelet) .{0,16}(started|starting|startup complete|is starting|startup)|started .{0,20}(application|server|service|container\b|kubelet|httpservice|\.$)|now listening|\blisten(ing|s)?\b|ready (to|for)|startup complete|starting .{0,40}(version|server|service|kubelet|main|quorum|worker|node)|booted|booting|successfully started|accept(ing)? connections|waiting for connections|serving|initializing|process running for|begin running|version: |version .{0,12}$|new worker|process starting|start(ed)? worker|reached target|awaiting socket|registered node|node ?ready|hosting environment|everything is ready|is ready"),
 )  # fmt: skip
 FIRST = tuple((intent, re.compile(pattern)) for intent, pattern in SAYS)
-INTENTS = tuple(dict.fromkeys(intent for intent, _pattern in SAYS))
+IDIOMS = {
+    read(line).replace("_", " "): intent
+    for intent, line in sections(Path(__file__).parent / "idioms.txt")
+}
+PHRASE, IDIOM = 0.3, 0.8  # what they count beside the model's scores, which are near 0 and 1
+_COLUMN = {intent: place for place, intent in enumerate(INTENTS)}
 
 
-def said(text: str) -> list[str]:
-    """The intents whose phrases occur, the most specific first."""
-    found = (intent for intent, pattern in FIRST if pattern.search(text))
-    return list(dict.fromkeys(found))
+def worth(texts: Sequence[str]) -> NDArray[np.float64]:
+    """What phrases and idioms add to each intent's score, a row per text."""
+    found = np.zeros((len(texts), len(INTENTS)))
+    for row, text in zip(found, map(read, texts), strict=True):
+        for intent, count in ((said(text), PHRASE), (idiom(text), IDIOM)):
+            if intent:
+                row[_COLUMN[intent]] += count
+    return found
+
+
+def said(text: str) -> str | None:
+    """The intent of the most specific phrase that occurs in what `read` gives."""
+    return next((intent for intent, pattern in FIRST if pattern.search(text)), None)
+
+
+def idiom(text: str) -> str | None:
+    """The intent of the longest idiom that occurs in what `read` gives."""
+    plain = text.replace("_", " ")
+    found = [one for one in IDIOMS if one in plain]
+    return IDIOMS[max(found, key=len)] if found else None

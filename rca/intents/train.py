@@ -12,15 +12,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from rca.intents import features, labelled
-from rca.intents.fit import Array, fit, scores, temperature
+from rca.intents import features, labelled, phrases
+from rca.intents.fit import Array, fit, temperature, without
 from rca.intents.labelled import Example
-from rca.intents.model import FILE, Model
+from rca.intents.model import FILE, Model, scored
 from rca.intents.taxonomy import INTENTS
 
-FOLDS = 8
 ORDER = {name: place for place, name in enumerate(INTENTS)}
 
 
@@ -30,30 +28,23 @@ def answers(examples: Sequence[Example]) -> NDArray[np.int64]:
 
 def trained(examples: Sequence[Example], calibrating: Sequence[Example]) -> Model:
     """The model of some examples, as sure as it is right on others of other software."""
-    weights = learned(features.matrix([one.template for one in examples]), answers(examples))
-    other = features.matrix([one.template for one in calibrating])
-    at = temperature(scores(other, weights), answers(calibrating))
+    every = [*examples, *labelled.names()]
+    weights = fit(features.matrix(_texts(every)), answers(every), len(ORDER))
+    at = temperature(scored(_texts(calibrating), weights), answers(calibrating))
     return Model(weights.astype(np.float16).astype(np.float64), at)
 
 
-def learned(rows: sparse.csr_matrix, right: NDArray[np.int64]) -> Array:
-    """Weights from the examples as they are and with their phrases and concepts hidden."""
-    every = (rows, *features.hidden(rows))
-    stacked = sparse.vstack(every, format="csr")
-    return fit(stacked, np.tile(right, len(every)), len(ORDER))
-
-
 def left_out(examples: Sequence[Example]) -> Array:
-    """Scores of every example by a model that saw no example of its software; the software is
-    left out in FOLDS groups."""
-    rows, right = features.matrix([one.template for one in examples]), answers(examples)
-    names = sorted({one.software for one in examples})
-    fold = np.array([names.index(one.software) % FOLDS for one in examples])
-    found = np.zeros((len(examples), len(ORDER)))
-    for number in range(min(FOLDS, len(names))):
-        mine = fold == number
-        found[mine] = scores(rows[mine], learned(rows[~mine], right[~mine]))
-    return found
+    """Scores of every example by a model that saw no example of its software."""
+    every = [*examples, *labelled.names()]
+    kinds = sorted({one.software for one in every})
+    group = np.array([kinds.index(one.software) for one in every])
+    found = without(features.matrix(_texts(every)), answers(every), len(ORDER), group)
+    return found[: len(examples)] + phrases.worth(_texts(examples))
+
+
+def _texts(examples: Sequence[Example]) -> list[str]:
+    return [one.template for one in examples]
 
 
 def main() -> None:
