@@ -16,7 +16,7 @@ from rca.intents.taxonomy import INTENTS, UNKNOWN
 
 FILE = Path(__file__).parent / "weights.npz"
 NAME = "offline-model@2"
-SURE = 0.8  # less sure, and the template stays unknown
+SURE = 0.9  # less sure, and the template stays unknown
 _AT_ONCE = 5_000
 _SHOWN = 600  # characters of a template that are looked at
 
