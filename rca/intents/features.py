@@ -16,7 +16,7 @@ from rca.intents.lexicon import CONCEPTS, read
 
 BUCKETS = 1 << 13
 SHARES = {"word": 1.0, "pair": 1.0, "skip": 0.5, "piece": 0.8}
-CONCEPT = 0.5  # what all concepts of a text together count
+CONCEPT = 0.25  # what all concepts of a text together count
 _PLACE = {name: place for place, name in enumerate(CONCEPTS)}
 WIDTH = len(CONCEPTS) + BUCKETS
 _TOKEN = re.compile(r"[a-z]+")
