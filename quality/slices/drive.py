@@ -19,7 +19,7 @@ import polars as pl
 
 from lake import TABLES, UNPLACED, Lake, empty
 from lake.stage import Staged
-from lake.workers import Workers
+from lake.workers import Workers, cores
 from quality import moves, outcome
 from quality.clock import bounds, hosts, skew
 from quality.outcome import Outcome
@@ -68,7 +68,7 @@ def repaired(
     Files of clean rows are written already, and wait for their commit.
     """
     with scratch(lake.folder) as folder:
-        slices = plan.slices(_files(lake, seen, folder), rows)
+        slices = plan.slices(_files(lake, seen, folder), rows, cores())
         with _mapper(len(slices)) as run:
             return _outcome(lake, _Job(folder, off, run, say), slices, days)
 

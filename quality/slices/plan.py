@@ -16,8 +16,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lake.workers import cores
-
 ROWS = 1_000_000  # of a slice, about
 WORTH = 200_000  # rows that are faster by all cores, their start included
 KNOTS = 4096  # at which the rows before an id are estimated
@@ -59,10 +57,11 @@ class _Group:
     nulls: bool
 
 
-def slices(files: Sequence[tuple[str, date]], rows: int = ROWS) -> list[Slice]:
-    """Slices that cover all rows of some raw files (path, day)."""
+def slices(files: Sequence[tuple[str, date]], rows: int = ROWS, of: int = 1) -> list[Slice]:
+    """Slices that cover all rows of some raw files (path, day); where there are many rows, as many
+    for each `of` the processes that work on them."""
     groups = [group for path, day in files for group in _groups(path, day)]
-    edges = _edges(groups, rows)
+    edges = _edges(groups, rows, of)
     bounds = zip([None, *edges], [*edges, None], strict=True)
     return [_slice(number, low, high, groups) for number, (low, high) in enumerate(bounds)]
 
@@ -80,14 +79,14 @@ def _groups(path: str, day: date) -> Iterator[_Group]:
         yield _Group(path, day, number, group.num_rows, least, most, nulls)
 
 
-def _edges(groups: Sequence[_Group], rows: int) -> list[str]:
+def _edges(groups: Sequence[_Group], rows: int, of: int) -> list[str]:
     """Trace ids between slices."""
     total = sum(group.rows for group in groups)
-    if total <= min(rows * 5 // 4, WORTH):
-        return []
-    many = max(round(total / rows), 2)
+    many = 1 if total <= rows * 5 // 4 else max(round(total / rows), 2)
     if total > WORTH:
-        many = -(-many // cores()) * cores()  # none waits for another's last slice
+        many = -(-many // of) * of
+    if many == 1:
+        return []
     known = [one for one in groups if one.least and one.most]
     letters = sorted({letter for one in known for letter in f"{one.least}{one.most}"})
     return _quantiles(known, letters, many) if len(letters) > 1 else []
