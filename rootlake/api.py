@@ -17,6 +17,7 @@ import polars as pl
 from lake import TABLES
 from lake import Lake as Tables
 from lake import sql as query
+from rootlake.scan import scanned
 from rootlake.times import moment
 
 
@@ -67,7 +68,7 @@ class Lake:
 
     def __getattr__(self, name: str) -> pl.LazyFrame:
         if name in TABLES:
-            return self.tables.scan(name)
+            return scanned(self.tables, name)
         raise AttributeError(f"a lake has no table {name!r}; it has {', '.join(TABLES)}")
 
     def __dir__(self) -> list[str]:
