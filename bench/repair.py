@@ -6,9 +6,10 @@ A pass reads raw rows, runs all rules, sorts, writes clean rows with audit and d
 commits. Sizes are of the raw rows as Arrow in memory (`bench/spans.py`: six tags, random ids, one
 host's clock off, `--faulty` of the spans with a fault). Every pass is a process of its own, whose
 memory is counted with its workers', at its peak. By hand is what one writes in polars for the same
-rules: in memory, in one frame, per-trace clock shift. `--json-mb` takes Jaeger JSON from the file to
-the repaired day. `--lookup` writes that many millions of healthy spans of a day as a repair does,
-straight from memory, and looks traces up by id.
+rules: in memory, in one frame, per-trace clock shift; in PySpark too, where that is installed
+(`bench/repair_spark.py`). `--json-mb` takes Jaeger JSON from the file to the repaired day. `--lookup`
+writes that many millions of healthy spans of a day as a repair does, straight from memory, and looks
+traces up by id.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,7 +139,19 @@ def _joined(rows: pl.DataFrame) -> pl.DataFrame:
     ).drop("trace_above", "host_above", "start_above", "took_above")
 
 
-CASES: dict[str, Callable[[str], None]] = {"ours": ours, "json": from_json, "by hand": by_hand}
+def spark(root: str) -> None:
+    """The same by hand in PySpark."""
+    from bench import repair_spark
+
+    repair_spark.by_hand(root)
+
+
+CASES: dict[str, Callable[[str], None]] = {
+    "ours": ours,
+    "json": from_json,
+    "by hand": by_hand,
+    "spark": spark,
+}
 
 
 class Cost(NamedTuple):
@@ -202,10 +216,14 @@ def _at_rest(lake: Lake) -> float:
 
 
 def hand(home: Path, millions: float, faulty: float) -> None:
-    """Polars by hand and ours, over the same rows."""
+    """Polars and PySpark by hand and ours, over the same rows."""
     root = home / "lake"
     size = filled(root, millions, faulty)
-    for name in ("by hand", "ours"):
+    cases = ["by hand", "spark", "ours"]
+    if not find_spec("pyspark"):
+        print("  PySpark is not installed (`pip install pyspark`, and Java): left out")
+        cases.remove("spark")
+    for name in cases:
         _line(f"{millions:g} M spans, {name}", size, measured(name, root))
     shutil.rmtree(root)
 
