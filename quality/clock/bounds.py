@@ -87,14 +87,20 @@ def gather(found: pl.DataFrame) -> pl.DataFrame:
         pl.when(turn).then(-pl.col("low")).otherwise("high").alias("high"),
     )
     against = (pl.col("low") > TOLERANCE) | (pl.col("high") < -TOLERANCE)
-    grouped = one_way.with_columns(slot=pl.col("at") // SLOT).group_by(KEYS)
-    return grouped.agg(
-        pl.col("at").median().cast(pl.Int64),
-        *_tightest("low", descending=True),
-        *_tightest("high", descending=False),
-        pl.len().alias("calls"),
-        against.fill_null(value=False).sum().alias("against"),
-    ).sort(KEYS)
+    keyed = one_way.with_columns(slot=pl.col("at") // SLOT)
+    sizes = keyed.group_by(KEYS).len("calls")["calls"]
+    tightest = _tightest if (sizes * TRIM >= 1).any() else _extreme
+    return (
+        keyed.group_by(KEYS)
+        .agg(
+            pl.col("at").median().cast(pl.Int64),
+            *tightest("low", descending=True),
+            *tightest("high", descending=False),
+            pl.len().alias("calls"),
+            against.fill_null(value=False).sum().alias("against"),
+        )
+        .sort(KEYS)
+    )
 
 
 def _tightest(side: str, *, descending: bool) -> list[pl.Expr]:
@@ -108,3 +114,12 @@ def _tightest(side: str, *, descending: bool) -> list[pl.Expr]:
         .get(skip, null_on_oob=True)
         .alias(f"at_{side}"),
     ]
+
+
+def _extreme(side: str, *, descending: bool) -> list[pl.Expr]:
+    """The same where no group is so large that any may be wrong: in half the time."""
+    values = pl.col(side)
+    value, place = (
+        (values.max(), values.arg_max()) if descending else (values.min(), values.arg_min())
+    )
+    return [value.alias(side), pl.col("at").get(place, null_on_oob=True).alias(f"at_{side}")]
