@@ -16,6 +16,7 @@ import pyarrow as pa
 from lake.errors import UserError
 from lake.schemas import TABLES
 from lake.store import Lake
+from lake.wanted import predicates
 
 _READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 
@@ -30,7 +31,8 @@ def sql(lake: Lake, query: str, versions: Mapping[str, int] | None = None) -> pa
     with duckdb.connect(":memory:") as connection:
         try:
             connection.execute("SET TimeZone='UTC'")
-            _bind(connection, lake, named, versions or {})
+            few = predicates(connection, query)
+            _bind(connection, lake, named, versions or {}, few)
             return connection.sql(query).to_arrow_table()
         except duckdb.Error as error:
             raise _refused(lake, named, error) from error
@@ -116,8 +118,10 @@ def _bind(
     lake: Lake,
     names: list[str],
     versions: Mapping[str, int],
+    few: Mapping[str, str] | None = None,
 ) -> None:
-    """Make a view for each table, then lock the connection."""
+    """Make a view for each table, then lock the connection. Of `few` tables only the files that may
+    hold rows of a predicate are opened."""
     local = "://" not in lake.root
     files: list[str] = []
     for name in names:
@@ -125,7 +129,7 @@ def _bind(
         if not local:
             connection.register(name, opened.to_pyarrow_dataset())
             continue
-        mine = opened.file_uris()
+        mine = opened.file_uris(file_pruning_predicate=(few or {}).get(name))
         files += mine
         connection.execute(_view(name, mine))
     connection.execute(f"SET allowed_paths={_literal(files)}")
