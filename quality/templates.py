@@ -16,6 +16,7 @@ import polars as pl
 from lake import TABLES
 from quality import masks, shapes, stacks
 
+
 def shape(bodies: pl.Series) -> pl.Series:
     """The shape of each line, by itself."""
     texts = pl.LazyFrame({"said": bodies}).with_columns(said(pl.col("said")))
