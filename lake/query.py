@@ -28,9 +28,8 @@ def sql(lake: Lake, query: str, versions: Mapping[str, int] | None = None) -> pa
     """
     _check_reading(query)
     named = [name for name in TABLES if re.search(rf"\b{name}\b", query)]
-    with duckdb.connect(":memory:") as connection:
+    with _connect() as connection:
         try:
-            connection.execute("SET TimeZone='UTC'")
             few = predicates(connection, query)
             _bind(connection, lake, named, versions or {}, few)
             return connection.sql(query).to_arrow_table()
@@ -52,9 +51,8 @@ def holds(name: str, rows: pa.Table, predicate: str) -> pa.ChunkedArray:
     """
     query = f"SELECT coalesce((\n{predicate}\n)::BOOLEAN, true) AS holds FROM {name}"
     _check_reading(query)
-    with duckdb.connect(":memory:") as connection:
+    with _connect() as connection:
         try:
-            connection.execute("SET TimeZone='UTC'")
             connection.register(name, rows)
             connection.execute("SET enable_external_access=false")
             connection.execute("SET lock_configuration=true")
@@ -79,8 +77,7 @@ class Reading:
     def __init__(self, lake: Lake, names: Sequence[str]) -> None:
         self.versions = lake.versions(*names)
         self._lake = lake
-        self._connection = duckdb.connect(":memory:")
-        self._connection.execute("SET TimeZone='UTC'")
+        self._connection = _connect()
         _bind(self._connection, lake, list(names), self.versions)
 
     def sql(self, query: str) -> pa.Table:
@@ -99,6 +96,15 @@ class Reading:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    """A connection in UTC that prints nothing: a query of more than two seconds would draw a bar
+    on standard output, amid an answer in JSON."""
+    connection = duckdb.connect(":memory:")
+    connection.execute("SET TimeZone='UTC'")
+    connection.execute("SET enable_progress_bar=false")
+    return connection
 
 
 def _check_reading(query: str) -> None:

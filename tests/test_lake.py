@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from deltalake import DeltaTable
 
-from lake import TABLES, Lake, LakeVersionError, SchemaError, UserError, empty, sql
+from lake import TABLES, Lake, LakeVersionError, Reading, SchemaError, UserError, empty, sql
 
 NOON = datetime(2025, 3, 11, 12, tzinfo=UTC)
 
@@ -96,6 +96,13 @@ def test_a_file_is_pruned_by_its_day(lake: Lake) -> None:
     lake.append("samples", pl.concat([samples([1.0]), samples([2.0], date(2025, 3, 12))]))
     assert len(lake.files("samples")) == 2
     assert len(lake.files("samples", {"date": date(2025, 3, 12)})) == 1
+
+
+def test_a_long_query_draws_nothing_on_standard_output(lake: Lake) -> None:
+    asked = "SELECT current_setting('enable_progress_bar') AS bar, count(*) AS n FROM spans"
+    assert sql(lake, asked).to_pylist() == [{"bar": False, "n": 0}]
+    with Reading(lake, ["spans"]) as reading:
+        assert reading.sql(asked).to_pylist() == [{"bar": False, "n": 0}]
 
 
 def test_sql_sees_an_older_version_when_asked(lake: Lake) -> None:
