@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,15 @@ class Context:
             raise UsageError("--lake is empty; name the lake's folder or URL.")
         place = place or self.config.lake
         return Lake(place, self.config.storage_options)
+
+    @property
+    def called(self) -> str:
+        """How this program finds the same lake again, to be typed before a command."""
+        words = ["rootlake"]
+        for name in ("lake", "config"):
+            value = getattr(self.arguments, name, None)
+            words += [f"--{name}", value] if value else []
+        return shlex.join(words)
 
     @cached_property
     def workspace(self) -> Workspace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,7 +145,8 @@ def _line(context: Context, step: str, text: str, began: float) -> None:
     from rich.markup import escape
 
     seconds = f"{monotonic() - began:.1f} s"
-    context.out.print(f"[bold]{step:<9}[/bold] {escape(text)}  [dim]{seconds}[/dim]")
+    line = f"[bold]{step:<9}[/bold] {escape(text)}  [dim]{seconds}[/dim]"
+    context.out.print(line, soft_wrap=True)
 
 
 def _goodbye(
@@ -154,22 +156,21 @@ def _goodbye(
 
     from rca.report.terminal import render
 
+    called = f"{_command()} --config {shlex.quote(f'{folder}/rootlake.toml')}"
     if answers:
         context.out.print()
-        render(answers[0], context.out)
+        render(answers[0], context.out, called)
     say = context.out.print
     say(f"\n[bold]done in {seconds:.0f} s[/bold]")
-    say(f"  lake      {escape(lake.root)}")
+    say(f"  lake      {escape(lake.root)}", soft_wrap=True)
     for answer in answers:
-        say(f"  report    {escape(str(folder / answer['incident_id']))}.html")
+        say(f"  report    {escape(str(folder / answer['incident_id']))}.html", soft_wrap=True)
     say("\nnext:")
-    command = _command()
-    settings = f"--config {folder}/rootlake.toml"
     for text in (
-        f'{command} {settings} ask "why did checkout fail at 14:05?"',
-        f"{command} {settings} status",
-        f"{command} {settings} fix {answers[0]['incident_id']}" if answers else "",
-        f'{command} {settings} sql "select rule, sum(row_count) from repairs group by 1"',
+        f'{called} ask "why did checkout fail at 14:05?"',
+        f"{called} status",
+        f"{called} fix {answers[0]['incident_id']}" if answers else "",
+        f'{called} sql "select rule, sum(row_count) from repairs group by 1"',
     ):
         if text:
             say(f"  {escape(text)}", soft_wrap=True)

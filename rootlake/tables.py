@@ -76,14 +76,15 @@ def records(console: Console, found: Sequence[Mapping[str, Any]], *, whole: bool
     rows(console, shown, [[record[key] for key in shown] for record in found])
 
 
-def incidents(console: Console, found: pl.DataFrame) -> None:
-    """Incidents in the order they opened, and what to type next."""
+def incidents(console: Console, found: pl.DataFrame, command: str) -> None:
+    """Incidents in the order they opened, and what to type next, which begins with `command`."""
     if not found.height:
         console.print("no incident found")
         return
     shown = ["incident_id", "onset", "service", "severity", "status", "trigger"]
     rows(console, shown, found.sort("opened_at").select(shown).rows())
-    console.print(f"\n[dim]next:[/dim] rootlake diagnose {escape(found['incident_id'][0])}")
+    typed = f"{command} diagnose {found['incident_id'][0]}"
+    console.print(f"\n[dim]next:[/dim] {escape(typed)}", soft_wrap=True)
 
 
 def repair_summary(console: Console, summary: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -117,3 +118,10 @@ def test_the_command_writes_the_page(demo_folder: Path, tmp_path: Path) -> None:
     wrong = rootlake("--lake", demo_folder / "lake", "report", "INC-1")
     assert wrong.returncode == 1
     assert "there is no diagnosis of INC-1; there is one of INC-" in wrong.stderr
+
+
+def test_what_is_to_be_typed_next_finds_the_same_lake(demo_folder: Path) -> None:
+    shown = rootlake("--lake", demo_folder / "lake", "report", "INC-20250311-1405").stdout
+    fix = shown.strip().splitlines()[-1]
+    done = rootlake(*shlex.split(fix)[1:])
+    assert done.stdout.startswith("#!/usr/bin/env bash"), done.stderr

@@ -20,13 +20,16 @@ COLOUR = {"confirmed": "green", "likely": "yellow", "inconclusive": "red"}
 BAR = 12
 
 
-def render(answer: Row, console: Console) -> None:
-    """Print the whole diagnosis; narrow, colourless and piped output stay readable."""
+def render(answer: Row, console: Console, command: str = "rootlake") -> None:
+    """Print the whole diagnosis; narrow, colourless and piped output stay readable.
+
+    `command` begins what to type next.
+    """
     console.print(_head(answer))
     for title, body in _sections(answer):
         console.print(Text(title, style="bold"))
         console.print(Padding(body, (0, 0, 1, 2)))
-    console.print(_next(answer))
+    console.print(_next(answer, command), soft_wrap=True)  # whole, to be copied
 
 
 def clean(value: Any) -> str:
@@ -135,10 +138,10 @@ def _lines(texts: Sequence[str]) -> Text:
     return Text("\n".join(clean(text) for text in texts))
 
 
-def _next(answer: Row) -> Text:
+def _next(answer: Row, command: str) -> Text:
     name = answer["incident_id"]
     return Text(
-        f"next: rootlake report {name} --html report.html · rootlake fix {name}", style="dim"
+        f"next: {command} report {name} --html report.html\n      {command} fix {name}", style="dim"
     )
 
 

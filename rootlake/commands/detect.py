@@ -27,5 +27,5 @@ def run(context: Context) -> int:
     else:
         from rootlake.tables import incidents
 
-        incidents(context.out, found)
+        incidents(context.out, found, context.called)
     return 0

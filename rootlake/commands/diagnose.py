@@ -42,7 +42,7 @@ def run(context: Context) -> int:
     else:
         from rca.report.terminal import render
 
-        render(answer, context.out)
+        render(answer, context.out, context.called)
     return 3 if context.strict and answer["verdict"] == "inconclusive" else 0
 
 

@@ -35,5 +35,5 @@ def run(context: Context) -> int:
     else:
         from rca.report.terminal import render
 
-        render(answer, context.out)
+        render(answer, context.out, context.called)
     return 0
