@@ -45,7 +45,8 @@ bench: $(VENV)/.dev ## the benchmarks, each beside a named alternative
 	@for file in bench/[a-z]*.py; do echo "== $$file"; \
 	  $(BIN)/python -m bench.$$(basename $$file .py) || exit 1; done
 
-soak: $(VENV)/.dev ## 500 seeded runs against servers that fail (half an hour; RUNS=, SEED=)
+soak: $(VENV)/.dev ## tests with more examples (FUZZ=5), 500 runs against failing servers (RUNS=, SEED=)
+	@FUZZ=$(or $(FUZZ),5) $(BIN)/python -m pytest -n auto --dist loadgroup
 	@$(BIN)/python -m tests.soak --runs $(or $(RUNS),500) --seed $(or $(SEED),0)
 
 clean: ## remove the environment, caches and the demo's folder
