@@ -163,7 +163,8 @@ def _nameless(both: pl.DataFrame) -> pl.DataFrame:
 def _verdicts(both: pl.DataFrame) -> pl.DataFrame:
     kept = pl.col("fate") == "kept"
     grain = pl.col("way").replace_strict(UNITS, default=1_000, return_dtype=pl.Int64)
-    doubt = pl.col("clock_error_ns") + grain
+    coarse = pl.col("skewed") & (pl.col("start_ns_1") % 1_000_000 == 0)  # told as coarsely
+    doubt = pl.col("clock_error_ns") + pl.when(coarse).then(1_000_000).otherwise(grain)
     right, same = {}, {}
     for name in COLUMNS:
         now, was, true = pl.col(name), pl.col(f"{name}_0"), pl.col(f"{name}_1")

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from bench.traffic import hexes
+from quality.rules.time_unit import BY_CHANCE
 
 Rng = np.random.Generator
 Longs = npt.NDArray[np.int64]
@@ -231,13 +232,16 @@ class Damage:
     def clocks(
         self, hosts: Mapping[str, tuple[float, float, float, float]], zones: Mapping[str, int]
     ) -> None:
-        """What wrong clocks would have shown."""
+        """What wrong clocks would have shown, each as finely as it tells."""
+        coarse = _coarse(self.tree.rows)
         names = self.tree.rows["host"].fill_null("").to_numpy()
         since = (self.tree.start_ns - self.tree.start_ns.min()) / 1e9
         for host, (offset, drift, second, step) in hosts.items():
             mine = names == host
             shift = offset * 1e3 + drift * since + np.where(since >= second, step * 1e3, 0.0)
             self.start[mine] += (np.round(shift[mine])).astype(np.int64) * self.grain[mine]
+            whole = mine & coarse
+            self.start[whole] -= self.start[whole] % (1_000 * self.grain[whole])
         services = self.tree.rows["service"].fill_null("").to_numpy()
         for service, quarters in zones.items():
             mine = services == service
@@ -416,6 +420,13 @@ class Damage:
         return Corrupted(
             rows[order].with_columns(arrival=number), told[order].with_columns(arrival=number), lost
         )
+
+
+def _coarse(rows: pl.DataFrame) -> Flags:
+    """Rows of operations that tell whole milliseconds."""
+    whole = pl.col("start") % pl.when(pl.col("start_unit") == "ns").then(1_000_000).otherwise(1_000)
+    share = (whole == 0).mean().over("service", "operation")
+    return rows.select(share > BY_CHANCE).to_series().to_numpy()
 
 
 def _written(ids: pl.Series, way: str) -> pl.Series:

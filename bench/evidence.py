@@ -13,6 +13,7 @@ import polars as pl
 
 from bench.corrupt import Clean, Corrupted
 from quality import frame
+from quality.clock import skew
 from quality.rules import kinship, time_unit
 from quality.rules.trace_merged import FAR
 
@@ -62,6 +63,8 @@ class World:
         self.parent_sound = self.has_parent & self.sound[parent]
         self.linked = self.parent_sound | (self.kids > 0)
         self.firm, self.grain = self._firm()
+        self.host = self.tree.rows["host"].rank("dense").fill_null(0).to_numpy()
+        self.unsure = self._clocks(planted)
         self.apart, self.rooted = self._merged(planted)
 
     def _firm(self) -> tuple[Flags, Longs]:
@@ -75,12 +78,32 @@ class World:
             loose, on=kinship.EDGE, how="left", nulls_equal=True, maintain_order="left"
         ).join(
             time_unit.grains(whole, whole),
-            on="service",
+            on=["service", "operation"],
             how="left",
             nulls_equal=True,
             maintain_order="left",
         )
         return joined["loose"].is_null().to_numpy(), joined["grain"].to_numpy()
+
+    def _clocks(self, planted: Corrupted) -> Longs:
+        """How far each row's clock may be off as the calls between sound rows tell it, ns."""
+        found = np.zeros(self.tree.size, np.int64)
+        truth = planted.truth
+        if not truth.select((pl.col("skewed") | pl.col("zoned")).any()).item():
+            return found
+        names = ("trace_id", "span_id", "parent_span_id")
+        told = planted.rows.with_columns(truth[name] for name in names)
+        sound = (truth["fault"] == "") & ~truth["origin"].is_duplicated()
+        rows = frame.narrow(told.filter(sound))
+        asked = frame.narrow(self.tree.rows).select("row", "host", at="start_ns")
+        known = skew.corrections(skew.lines(rows), asked.drop_nulls())
+        found[known["row"].to_numpy()] = known["doubt"].to_numpy()
+        return found
+
+    def _apart(self, rows: Longs, others: Longs) -> Longs:
+        """How far the clocks of pairs of rows may be apart; of one clock, not at all."""
+        both = self.unsure[rows] + self.unsure[others]
+        return np.where(self.host[rows] == self.host[others], 0, both)
 
     def _kids(self, which: Flags) -> npt.NDArray[np.int64]:
         rows = np.flatnonzero((self.tree.parent >= 0) & which)
@@ -150,7 +173,8 @@ class World:
             )
             == 1
         )
-        named = alone[self.tree.trace[rows]] & (self.kids[rows] > 0) & self._nested(rows)
+        bound = self._kids(self.sound & self.firm)[rows] > 0
+        named = alone[self.tree.trace[rows]] & bound & self._nested(rows)
         linked = self.linked[rows] & self._agreed(rows) & self._named(rows)
         return np.where(way == "trace_id", linked, named)
 
@@ -209,14 +233,18 @@ class World:
         kind = tree.rows["kind"].fill_null("").to_numpy()
         up = self.parent_sound[rows] & self.firm[rows]
         parent = tree.parent[rows]
+        apart = self._apart(rows, parent)
         waited = (kind[rows] != "consumer") & (kind[parent] != "producer")
-        low = np.where(up, start[parent] - grain[parent] - own, -far)
-        high = np.where(up & waited, end[parent] + 2 * grain[parent] + 2 * own, far)
+        low = np.where(up, start[parent] - grain[parent] - own - apart, -far)
+        late = 2 * grain[parent] + 2 * own + apart
+        high = np.where(up & waited, end[parent] + late, far)
         kids = np.flatnonzero(self.has_parent & self.sound & self.firm)
+        apart = self._apart(kids, tree.parent[kids])
         first, last = np.full(tree.size, far), np.full(tree.size, -far)
-        np.minimum.at(first, tree.parent[kids], (start + grain)[kids])
-        ended = kids[kind[kids] != "consumer"]
-        np.maximum.at(last, tree.parent[ended], (end - 2 * grain)[ended])
+        np.minimum.at(first, tree.parent[kids], (start + grain)[kids] + apart)
+        waited = kind[kids] != "consumer"
+        ended = kids[waited]
+        np.maximum.at(last, tree.parent[ended], (end - 2 * grain)[ended] - apart[waited])
         return low, high, first[rows] + own, last[rows] - 2 * own
 
     def _nested(self, rows: Longs) -> Flags:

@@ -99,7 +99,7 @@ def repair(spans: pl.DataFrame, exempt: Exempt = NOTHING) -> Repaired:
     left alone by the rules that are undone for them; what has no usable time leaves all the same.
     """
     linked = before_clocks(spans, exempt)
-    clocks = [line for line in skew.lines(linked.spans) if skew.NAME not in exempt.on(line.start)]
+    clocks = [line for line in skew.lines(linked.spans) if skew.NAME not in exempt.on(line.origin)]
     timed, moved = after_clocks(linked.spans, clocks, exempt)
     return Repaired(
         timed.spans,

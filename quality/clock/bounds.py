@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from quality.rules.time_unit import plausible
+from quality.rules.time_unit import plausible, resolution
 
 SLOT = 10_000_000_000  # ns: bounds are gathered per pair of hosts in slots of this length
 TOLERANCE = 20_000  # ns beyond a bound that still count as the clock being right
@@ -22,8 +22,8 @@ def owner() -> pl.Expr:
 def calls(spans: pl.DataFrame) -> pl.DataFrame:
     """Calls between hosts: caller, callee, at (ns), low (null when asynchronous), high (ns).
 
-    A time given in whole milliseconds may lie anywhere in its millisecond, and the bounds are
-    widened by that much.
+    A time given in whole milliseconds may lie anywhere in its millisecond, one that was told in
+    another unit as far off as its row says, and the bounds are widened by that much.
     """
     sound = (
         pl.col("trace_id").is_not_null()
@@ -31,7 +31,7 @@ def calls(spans: pl.DataFrame) -> pl.DataFrame:
         & (pl.col("faults").list.len() == 0)
         & plausible(pl.col("start_ns"))
     )
-    grain = pl.when(pl.col("start_ns") % 1_000_000 == 0).then(1_000_000).otherwise(1_000)
+    grain = pl.max_horizontal(resolution(pl.col("start_ns")), "clock_error_ns")
     side = spans.filter(sound).select(
         "trace_id",
         "span_id",

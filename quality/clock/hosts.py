@@ -13,9 +13,13 @@ from quality.clock.bounds import TOLERANCE
 SHARE = 0.5  # of a pair's calls must lie in slots whose bounds exclude zero, or it is noise
 AGAINST = 0.5  # of its calls must exclude zero by themselves: a server may end after its answer
 CALLS = 5  # a pair with fewer calls in all proves nothing
+STEADY = 0.75  # what one window alone tells of a pair must be told by so many of its calls,
+MANY = 20  # and by no fewer
 
 
-def contradictions(bounds: pl.DataFrame) -> pl.DataFrame:
+def contradictions(
+    bounds: pl.DataFrame, against: float = AGAINST, calls: int = CALLS
+) -> pl.DataFrame:
     """Pairs whose bounds say, steadily, that their clocks differ: (caller, callee, weight)."""
     wrong = (pl.col("low") > TOLERANCE) | (pl.col("high") < -TOLERANCE)
     share = (wrong.fill_null(value=False).cast(pl.Float64) * pl.col("calls")).sum() / pl.col(
@@ -28,7 +32,7 @@ def contradictions(bounds: pl.DataFrame) -> pl.DataFrame:
             (pl.col("against").sum() / pl.col("calls").sum()).alias("against"),
             pl.col("calls").sum().alias("weight"),
         )
-        .filter(pl.col("share") >= SHARE, pl.col("against") >= AGAINST, pl.col("weight") >= CALLS)
+        .filter(pl.col("share") >= SHARE, pl.col("against") >= against, pl.col("weight") >= calls)
         .sort("caller", "callee")
     )
 
@@ -36,7 +40,20 @@ def contradictions(bounds: pl.DataFrame) -> pl.DataFrame:
 def suspects(bounds: pl.DataFrame) -> set[str]:
     """A smallest set of hosts whose freedom lets the bounds hold: one that touches every
     contradiction, and what its hosts carry along."""
-    pairs = contradictions(bounds)
+    return _freed(bounds, contradictions(bounds))
+
+
+def within(window: pl.DataFrame, wrong: Collection[str]) -> set[str]:
+    """The suspects of one window: of those that are wrong in all the bounds the ones it has, and
+    those that are wrong in it alone, as after a step that most of the time does not see."""
+    known = list(wrong)
+    touched = pl.col("caller").is_in(known) | pl.col("callee").is_in(known)
+    others = window.filter(~touched)
+    here = set(window["caller"]) | set(window["callee"])
+    return (set(wrong) & here) | _freed(others, contradictions(others, STEADY, MANY))
+
+
+def _freed(bounds: pl.DataFrame, pairs: pl.DataFrame) -> set[str]:
     against: dict[str, set[str]] = defaultdict(set)
     for caller, callee, *_ in pairs.rows():
         against[caller].add(callee)

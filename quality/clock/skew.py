@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from quality import marks
@@ -54,14 +55,18 @@ def lines(spans: pl.DataFrame) -> list[Line]:
     """The lines of all hosts whose clock is wrong."""
     every = calls.calls(spans)
     gathered = calls.gather(every)
+    found = [
+        line for window, wrong in judged(gathered) for line in lines_of(window, every, wrong)
+    ]
+    return reaching(found, gathered)
+
+
+def judged(gathered: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, set[str]]]:
+    """The windows in which clocks are wrong, and whose."""
     wrong = hosts.suspects(gathered) if gathered.height else set()
-    return joint(gathered, every, wrong)
-
-
-def joint(gathered: pl.DataFrame, every: pl.DataFrame, wrong: set[str]) -> list[Line]:
-    """The lines of the `wrong` hosts, from gathered bounds and the calls they are of."""
-    parts = windows(gathered) if wrong else ()
-    return [line for window in parts for line in lines_of(window, every, wrong)]
+    for window in windows(gathered):
+        if here := hosts.within(window, wrong):
+            yield window, here
 
 
 def windows(gathered: pl.DataFrame) -> Iterator[pl.DataFrame]:
@@ -72,10 +77,9 @@ def windows(gathered: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 
 def lines_of(window: pl.DataFrame, every: pl.DataFrame, wrong: set[str]) -> Iterator[Line]:
-    """The lines of one window's hosts, as few as its bounds allow."""
+    """The lines of one window's `wrong` hosts, as few as its bounds allow."""
     start = int(window["at"][0]) // WINDOW * WINDOW
-    free = wrong & (set(window["caller"]) | set(window["callee"]))
-    ways = steps.tracks(window, free) if free else {}
+    ways = steps.tracks(window, wrong)
     if not ways:
         return
     reach = int(window["at"].max()) - int(window["at"].min())  # type: ignore[arg-type]
@@ -108,6 +112,31 @@ def _zone(line: Line, window: pl.DataFrame) -> Iterator[Line]:
     drift = 0.0 if steady else line.drift
     start, end = line.start + min(by, 0), line.end + max(by, 0)
     yield Line(line.host, start, end, line.origin, offset, drift, line.error)
+
+
+def reaching(found: list[Line], gathered: pl.DataFrame) -> list[Line]:
+    """The lines; one that ends with its window goes on for a slot where its host has no calls
+    that tell of it there, for the rows of a call that crosses the edge."""
+    at = pl.concat(
+        [gathered.select("at", host=side) for side in ("caller", "callee")]
+    ).sort("at")
+    times = {
+        line.host: at.filter(pl.col("host") == line.host)["at"].to_numpy() for line in found
+    }
+
+    def silent(host: str, low: int, high: int) -> bool:
+        return bool(np.diff(np.searchsorted(times[host], [low, high]))[0] == 0)
+
+    out = []
+    for line in found:
+        start, end = line.start, line.end
+        if not time_zone.quarters(line.offset):
+            if start % WINDOW == 0 and silent(line.host, start - WINDOW, start - calls.SLOT):
+                start -= calls.SLOT
+            if end % WINDOW == 0 and silent(line.host, end + calls.SLOT, end + WINDOW):
+                end += calls.SLOT
+        out.append(line._replace(start=start, end=end))
+    return out
 
 
 def _held(bounds: pl.DataFrame, free: set[str], *, drift: bool) -> Solution:
@@ -181,7 +210,7 @@ def audit(found: list[Line], rows: pl.DataFrame) -> pl.DataFrame:
             "after": msgspec.json.encode(line._asdict()).decode(),
             "row_count": counts.get(place, 0),
             "confidence": 1.0 if line.error < SURE else 0.9,
-            "date": datetime.fromtimestamp(line.start / 1e9, UTC).date(),
+            "date": datetime.fromtimestamp(line.origin / 1e9, UTC).date(),
         }
         for place, line in enumerate(found)
     ]

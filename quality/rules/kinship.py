@@ -11,7 +11,7 @@ from typing import NamedTuple
 import polars as pl
 
 from quality.rules import time_unit
-from quality.rules.time_unit import plausible, resolution
+from quality.rules.time_unit import plausible, resolution, told
 
 RARELY = 10_000  # an edge that breaks its order less often than once in so many keeps it
 EDGE = ["service", "operation", "service_above", "operation_above"]
@@ -19,7 +19,7 @@ EDGE = ["service", "operation", "service_above", "operation_above"]
 
 class Kin(NamedTuple):
     """edges   which operations call which (EDGE), and how often (`times`)
-    grains  how finely a service tells its times: service, grain (ns)
+    grains  how finely operations tell their times: service, operation, grain (ns)
     loose   edges (EDGE) whose children do not always lie inside their parents, by right clocks;
             None before those are known
     """
@@ -60,7 +60,7 @@ def seen(spans: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
 
 
 def grains(spans: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
-    """How finely the asked rows' services tell their times: service, grain (ns)."""
+    """How finely the asked rows' operations tell their times: service, operation, grain (ns)."""
     kin = _KNOWN.get()
     return time_unit.grains(spans, asked) if kin is None else kin.grains
 
@@ -83,7 +83,7 @@ def rarely_nested(counted: pl.DataFrame) -> pl.DataFrame:
 def nested(spans: pl.DataFrame, kids: pl.DataFrame) -> pl.DataFrame:
     """Of some children (service, operation) every edge (EDGE), in how many rows it is seen
     (`times`), and in how many of those the child is not inside its parent (`out`)."""
-    doubt = pl.col("clock_error_ns") + resolution(pl.col("start_ns"))
+    doubt = pl.col("clock_error_ns") + resolution(told())
     fine = plausible(pl.col("start_ns")) & (pl.col("duration_ns") >= 0)
     rows = spans.filter(fine).with_columns(
         end_ns=pl.col("start_ns") + pl.col("duration_ns"), doubt=doubt

@@ -101,7 +101,8 @@ def _loops(spans: pl.DataFrame, parent: Index, on_loop: Index) -> pl.DataFrame:
     edges = kinship.seen(others, rows)
     grains = kinship.grains(spans, rows)
     rows = rows.join(edges, on=kinship.EDGE, how="left", nulls_equal=True, maintain_order="left")
-    return rows.join(grains, on="service", how="left", nulls_equal=True, maintain_order="left")
+    mine = ["service", "operation"]
+    return rows.join(grains, on=mine, how="left", nulls_equal=True, maintain_order="left")
 
 
 def _cuts(rows: pl.DataFrame, *, by_time: bool) -> tuple[pl.Series, pl.Series]:

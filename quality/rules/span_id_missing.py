@@ -6,8 +6,7 @@ from __future__ import annotations
 import polars as pl
 
 from quality import marks
-from quality.rules import kinship
-from quality.rules.time_unit import plausible, resolution
+from quality.rules import around, kinship
 
 NAME = "id_missing"
 
@@ -19,7 +18,8 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
     )
     if not nameless.height:
         return spans
-    pairs = nameless.join(_wanted(spans, nameless), on="trace_id").filter(_fits())
+    pairs = nameless.join(_wanted(spans, nameless), on="trace_id").filter(_kin())
+    pairs = _around(spans, pairs)
     if not pairs.height:
         return spans
     pairs = pairs.join(_strange(spans, pairs), on=["row", "name"], how="anti")
@@ -35,21 +35,15 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 
 def _wanted(spans: pl.DataFrame, nameless: pl.DataFrame) -> pl.DataFrame:
     """Names of parents that no row bears, with what their children tell of them: `of` the service
-    of those that run inside it, `calls` whether it called another, and their times."""
+    of those that run inside it, and `calls` whether it called another."""
     inside = spans.join(nameless.select("trace_id"), on="trace_id", how="semi")
     known = inside.select("trace_id", parent_span_id="span_id").drop_nulls()
     within = pl.col("kind").is_in(["client", "producer", "internal"])
-    doubt = pl.col("clock_error_ns") + resolution(pl.col("start_ns"))
-    ends = pl.col("start_ns") + pl.col("duration_ns")
-    waited = pl.col("kind").fill_null("") != "consumer"
-    sound = plausible(pl.col("start_ns")) & (pl.col("duration_ns") >= 0)
     return (
         inside.filter(pl.col("parent_span_id").is_not_null())
         .join(known, on=["trace_id", "parent_span_id"], how="anti")
         .group_by("trace_id", name="parent_span_id")
         .agg(
-            (pl.col("start_ns") + doubt).filter(sound).min().alias("first"),
-            (ends - 2 * doubt).filter(waited & sound).max().alias("last"),
             pl.col("service").filter(within).unique().alias("of"),
             pl.col("kind").is_in(["server", "consumer"]).any().alias("calls"),
             pl.struct("service", "operation").unique().alias("children"),
@@ -73,13 +67,18 @@ def _strange(spans: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     return unseen.join(edges, on=known, how="semi", nulls_equal=True).select("row", "name").unique()
 
 
-def _fits() -> pl.Expr:
-    """Whether a row lies around the children of a name, and is of the kind they have as parent."""
-    own = pl.col("clock_error_ns") + resolution(pl.col("start_ns"))
+def _around(spans: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs whose row lies around the children of the name, if any of these binds it."""
+    numbered = pairs.with_row_index("pair").with_columns(pl.col("pair").cast(pl.Int64))
+    named = numbered.with_columns(span_id="name", row="pair").select(spans.columns)
+    bounds = around.neighbours(spans, named).rename({"row": "pair"})
     ends = pl.col("start_ns") + pl.col("duration_ns")
-    around = (pl.col("start_ns") - own <= pl.col("first")) & (
-        (ends + 2 * own >= pl.col("last")).fill_null(value=True)
-    )
+    fits = (pl.col("start_ns") <= pl.col("first")) & (ends >= pl.col("last")).fill_null(value=True)
+    return numbered.join(bounds, on="pair").filter(fits).drop("pair", *around.BOUNDS, "shared")
+
+
+def _kin() -> pl.Expr:
+    """Whether a row is of the kind that the children of a name have as parent."""
     service = pl.col("of").list.first()
     same = (pl.col("service") == service).fill_null(value=True)
     caller = pl.col("kind").is_in(["client", "producer"])
@@ -87,4 +86,4 @@ def _fits() -> pl.Expr:
         service.is_null() | ~caller.fill_null(value=False)
     )
     other = pl.col("parent_span_id").fill_null("") != pl.col("name")
-    return around & same & kin.fill_null(value=True) & other
+    return same & kin.fill_null(value=True) & other

@@ -10,7 +10,7 @@ from __future__ import annotations
 import polars as pl
 
 from quality import marks
-from quality.rules.duration_negative import neighbours
+from quality.rules.around import neighbours
 from quality.rules.time_unit import plausible
 
 NAME = "time_implausible"
@@ -42,7 +42,7 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 def _places(spans: pl.DataFrame, wrong: pl.Expr) -> pl.DataFrame:
     """(row, place, doubt, offset): where bounds allow, the time and its half-width in ns, and by
     how much the host's own clock showed more."""
-    around = neighbours(spans, wrong)
+    around = neighbours(spans, spans.filter(wrong))
     asked = (
         spans.filter(wrong)
         .join(around, on="row", how="left")
@@ -66,7 +66,7 @@ def _places(spans: pl.DataFrame, wrong: pl.Expr) -> pl.DataFrame:
     return asked.select(
         "row",
         place=pl.when(inside).then(exact).when(tight).then((pl.col("low") + pl.col("high")) // 2),
-        doubt=pl.when(inside).then(pl.col("off")).when(tight).then((width + 1) // 2),
+        doubt=pl.when(inside).then("off").when(tight).then((width + 1) // 2 + pl.col("shared")),
         offset=pl.when(inside).then("offset").otherwise(0),
     ).filter(pl.col("place").is_not_null())
 

@@ -30,14 +30,32 @@ def resolution(nanos: pl.Expr) -> pl.Expr:
     return pl.when(nanos % 1_000_000 == 0).then(1_000_000).otherwise(1_000)
 
 
+def told() -> pl.Expr:
+    """The start as the row's own clock told it, ns."""
+    return pl.col("start_ns") + pl.col("clock_offset_ns")
+
+
 def grains(spans: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
-    """(service, grain): how finely the services of asked rows tell their starts, ns; a fine one
-    hits a whole millisecond by chance, once in a thousand."""
+    """(service, operation, grain): how finely the operations of asked rows' services tell their
+    starts, ns (`coarseness`)."""
     mine = spans.join(asked.select("service"), on="service", how="semi", nulls_equal=True)
-    whole = (pl.col("start_ns") % 1_000_000 == 0).mean() > BY_CHANCE
-    told = mine.filter(plausible(pl.col("start_ns"))).group_by("service").agg(whole.alias("coarse"))
-    grain = pl.when("coarse").then(1_000_000).otherwise(1_000)
-    return told.select("service", grain.alias("grain"))
+    sound = plausible(pl.col("start_ns")) & (pl.col("duration_ns") >= 0)
+    counted = mine.group_by("service", "operation").agg(
+        rows=sound.sum(), whole=(sound & (told() % 1_000_000 == 0)).sum()
+    )
+    return coarseness(counted)
+
+
+def coarseness(counted: pl.DataFrame) -> pl.DataFrame:
+    """(service, operation, grain) of operations counted in parts: their rows, and those of a
+    `whole` millisecond. A fine one hits that by chance, once in a thousand; one that has no sound
+    row is taken to be as coarse as the coarsest of its service."""
+    whole = counted.group_by("service", "operation").agg(pl.col("rows", "whole").sum())
+    coarse = pl.when(pl.col("rows") > 0).then(pl.col("whole") > BY_CHANCE * pl.col("rows"))
+    known = whole.with_columns(coarse=coarse)
+    any_of = pl.col("coarse").any().over("service")
+    grain = pl.when(pl.coalesce("coarse", any_of)).then(1_000_000).otherwise(1_000)
+    return known.select("service", "operation", grain=grain)
 
 
 def apply(spans: pl.DataFrame) -> pl.DataFrame:

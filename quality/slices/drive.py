@@ -21,7 +21,7 @@ from lake import TABLES, UNPLACED, Lake, empty
 from lake.stage import Staged
 from lake.workers import Workers, cores
 from quality import moves, outcome
-from quality.clock import bounds, hosts, skew
+from quality.clock import bounds, skew
 from quality.outcome import Outcome
 from quality.rules import kinship, time_unit, time_zone
 from quality.slices import derive, finish, judge, nesting, plan, second
@@ -132,10 +132,7 @@ def _pull(job: _Job, judged: Sequence[judge.Judged]) -> None:
 
 def _kin(judged: Sequence[judge.Judged]) -> kinship.Kin:
     edges = pl.concat([one.kin for one in judged]).group_by(kinship.EDGE).agg(pl.col("times").sum())
-    told = pl.concat([one.grains for one in judged]).group_by("service").agg(pl.all().sum())
-    share = pl.col("whole") / pl.col("rows")
-    grain = pl.when(share > time_unit.BY_CHANCE).then(1_000_000).otherwise(1_000)
-    grains = told.select("service", grain.alias("grain"))
+    grains = time_unit.coarseness(pl.concat([one.grains for one in judged]))
     return kinship.Kin(edges.sort(kinship.EDGE), grains)
 
 
@@ -163,15 +160,16 @@ def _lines(job: _Job, hours: Sequence[pl.DataFrame]) -> list[skew.Line]:
     if not found:
         return []
     whole = pl.concat(found).sort(bounds.KEYS)
-    wrong = hosts.suspects(whole) if whole.height else set()
-    windows = list(skew.windows(whole)) if wrong else []
-    lines = job.map("clocks, hour", [partial(window, job.folder, one, wrong) for one in windows])
+    work = [
+        partial(window, job.folder, one, wrong) for one, wrong in skew.judged(whole)
+    ]
+    lines = job.map("clocks, hour", work)
+    reaching = skew.reaching([line for part in lines for line in part], whole)
     return [
         line
-        for part in lines
-        for line in part
+        for line in reaching
         if (time_zone.NAME if time_zone.quarters(line.offset) else skew.NAME)
-        not in job.off.on(_day(line.start))
+        not in job.off.on(_day(line.origin))
     ]
 
 
@@ -199,8 +197,6 @@ def gathered(folder: Path, low: int, high: int) -> pl.DataFrame:
 
 def window(folder: Path, found: pl.DataFrame, wrong: set[str]) -> list[skew.Line]:
     """The lines of one window."""
-    if not wrong & (set(found["caller"]) | set(found["callee"])):
-        return []
     low, high = int(found["at"].min()), int(found["at"].max())  # type: ignore[arg-type]
     every = judge.near(folder, low - 2 * bounds.SLOT, high + 2 * bounds.SLOT)
     return list(skew.lines_of(found, every, wrong))

@@ -19,6 +19,7 @@ from quality.slices import decode, plan, triage
 from quality.slices.decode import flat
 
 Numbers = npt.NDArray[Any]
+_OF = ("service", "operation")
 ABOUT = ("date", "cluster", "namespace", "environment")
 SHIFT = 32  # a row's number is that of its slice, shifted so far, and its place there
 CALLS = pl.Schema(
@@ -30,7 +31,7 @@ class Judged(NamedTuple):
     """What a slice left in the scratch folder: how many rows, and how many of them are suspect;
     whether 64-bit trace ids stand there as 16 or as 32 digits; how many calls between hosts by
     hour; which operations call which (`rules.kinship`), and
-    of how many rows of a service (rows) the time is in whole milliseconds (whole)."""
+    of how many rows of an operation (rows) the time is in whole milliseconds (whole)."""
 
     number: int
     rows: int
@@ -89,18 +90,20 @@ def edges(rows: pa.Table, child: Numbers, above: Numbers, out: Numbers) -> pl.Da
 
 
 def _grains(rows: pa.Table) -> pl.DataFrame:
-    service, start = flat(rows, "service"), flat(rows, "start_ns")
-    known = start.is_valid().to_numpy(zero_copy_only=False)
-    code = service.indices.fill_null(-1).to_numpy()[known]
-    whole = (start.fill_null(0).to_numpy() % 1_000_000 == 0)[known]
-    counted = (
-        pl.DataFrame({"code": code, "whole": whole})
-        .group_by("code")
-        .agg(pl.len().cast(pl.Int64).alias("rows"), pl.col("whole").sum().cast(pl.Int64))
-    )
-    names = pl.Series(service.dictionary, dtype=pl.String)
-    known_code = counted["code"].set(counted["code"] < 0, None)
-    return counted.select(names.gather(known_code).alias("service"), "rows", "whole")
+    """Per operation its rows of a time that can be, and those of a whole millisecond."""
+    sound = triage.timely(rows)
+    start = flat(rows, "start_ns").fill_null(0).to_numpy()
+    both = [flat(rows, name) for name in ("service", "operation")]
+    codes = {name: one.indices.fill_null(-1).to_numpy() for name, one in zip(_OF, both, strict=True)}
+    each = pl.DataFrame({**codes, "rows": sound, "whole": sound & (start % 1_000_000 == 0)})
+    counted = each.group_by(_OF).agg(pl.col("rows", "whole").sum().cast(pl.Int64))
+    known = {
+        name: pl.Series(one.dictionary, dtype=pl.String).gather(
+            counted[name].set(counted[name] < 0, None)
+        )
+        for name, one in zip(_OF, both, strict=True)
+    }
+    return counted.with_columns(**known)
 
 
 def suspects(rows: pa.Table, number: int, which: Numbers) -> pl.DataFrame:

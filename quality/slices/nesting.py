@@ -29,7 +29,8 @@ def of_slice(
     above = parent[child]
     start = times["start_ns"]
     end = start + times["duration_ns"]
-    each = times["clock_error_ns"] + np.where(start % 1_000_000 == 0, 1_000_000, 1_000)
+    told = start + times["clock_offset_ns"]
+    each = times["clock_error_ns"] + np.where(told % 1_000_000 == 0, 1_000_000, 1_000)
     doubt = each[child] + each[above]
     late = end[child] > end[above] + 2 * doubt
     consumer, producer = (judge.kind_is(rows, kind)[healthy] for kind in ("consumer", "producer"))

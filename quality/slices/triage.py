@@ -50,7 +50,7 @@ def triage(rows: pa.Table) -> Triage:
     empty = pc.equal(flat(rows, "parent_span_id"), "").fill_null(True)
     root = ~rootless | empty.to_numpy(zero_copy_only=False)
     span, link = span[:, 0], np.where(root, np.uint64(0), link[:, 0])
-    sound = spans & (span != 0) & (root | (links & (link != 0))) & _times(rows)
+    sound = spans & (span != 0) & (root | (links & (link != 0))) & timely(rows)
     if (tid := flat(rows, "tid")).null_count < len(tid):
         sound &= ~tid.is_valid().to_numpy(zero_copy_only=False)
     place = np.flatnonzero(whole)
@@ -120,7 +120,7 @@ def _ids(ids: pa.Array, digits: int) -> tuple[Numbers, Numbers]:
     return good, out
 
 
-def _times(rows: pa.Table) -> Numbers:
+def timely(rows: pa.Table) -> Numbers:
     """Whether a row's times can be."""
     start, took = flat(rows, "start_ns"), flat(rows, "duration_ns")
     known = pc.and_(start.is_valid(), took.is_valid()).to_numpy(zero_copy_only=False)
