@@ -233,19 +233,42 @@ class Damage:
         self, hosts: Mapping[str, tuple[float, float, float, float]], zones: Mapping[str, int]
     ) -> None:
         """What wrong clocks would have shown, each as finely as it tells."""
-        coarse = _coarse(self.tree.rows)
         names = self.tree.rows["host"].fill_null("").to_numpy()
-        since = (self.tree.start_ns - self.tree.start_ns.min()) / 1e9
+        micros = self.tree.start_ns // 1000
+        since = (micros - micros.min()) / 1e6
+        coarse, began = self._coarse(), self._began()
         for host, (offset, drift, second, step) in hosts.items():
             mine = names == host
             shift = offset * 1e3 + drift * since + np.where(since >= second, step * 1e3, 0.0)
-            self.start[mine] += (np.round(shift[mine])).astype(np.int64) * self.grain[mine]
-            whole = mine & coarse
-            self.start[whole] -= self.start[whole] % (1_000 * self.grain[whole])
+            shift = np.round(shift).astype(np.int64)
+            whole, shown = mine & coarse, mine & ~coarse
+            self.start[shown] += shift[shown] * self.grain[shown]
+            end = (micros + self.tree.duration_ns // 1000 + shift)[whole] // 1000 * 1000
+            start = (began + shift)[whole] // 1000 * 1000
+            self.start[whole] = start * self.grain[whole]
+            self.duration[whole] = np.maximum(end - start, 0) * self.grain[whole]
         services = self.tree.rows["service"].fill_null("").to_numpy()
         for service, quarters in zones.items():
             mine = services == service
             self.start[mine] += quarters * 900_000_000 * self.grain[mine]
+
+    def _coarse(self) -> Flags:
+        """Rows of operations that tell whole milliseconds."""
+        rows = self.tree.rows.select("service", "operation", at=pl.Series(self.tree.start_ns))
+        share = (pl.col("at") % 1_000_000 == 0).mean().over("service", "operation")
+        return rows.select(share > BY_CHANCE).to_series().to_numpy()
+
+    def _began(self) -> Longs:
+        """When each row may have begun, µs: one told in whole milliseconds no earlier than its
+        parent, if that began within the millisecond."""
+        told = began = self.tree.start_ns // 1000
+        parent, coarse = self.tree.parent, self._coarse()
+        while True:
+            above = np.where(coarse & (parent >= 0), began[parent], told)
+            after = np.where((above > told) & (above < told + 1000), above, told)
+            if (after == began).all():
+                return began
+            began = after
 
     def rows(self) -> None:
         """Every fault of single rows and subtrees."""
@@ -420,13 +443,6 @@ class Damage:
         return Corrupted(
             rows[order].with_columns(arrival=number), told[order].with_columns(arrival=number), lost
         )
-
-
-def _coarse(rows: pl.DataFrame) -> Flags:
-    """Rows of operations that tell whole milliseconds."""
-    whole = pl.col("start") % pl.when(pl.col("start_unit") == "ns").then(1_000_000).otherwise(1_000)
-    share = (whole == 0).mean().over("service", "operation")
-    return rows.select(share > BY_CHANCE).to_series().to_numpy()
 
 
 def _written(ids: pl.Series, way: str) -> pl.Series:

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import polars as pl
 
+from quality.rules import kinship, parent_cycle
 from quality.rules.time_unit import plausible, resolution
 
 SLOT = 10_000_000_000  # ns: bounds are gathered per pair of hosts in slots of this length
 TOLERANCE = 20_000  # ns beyond a bound that still count as the clock being right
 TRIM = 0.002  # the share of a slot's calls whose bounds may be wrong (mislabelled, damaged)
+OF = ["service", "operation"]
 KEYS = ["caller", "callee", "slot"]
 
 
@@ -23,10 +25,13 @@ def calls(spans: pl.DataFrame) -> pl.DataFrame:
     """Calls between hosts: caller, callee, at (ns), low (null when asynchronous), high (ns).
 
     A time given in whole milliseconds may lie anywhere in its millisecond, one that was told in
-    another unit as far off as its row says, and the bounds are widened by that much.
+    another unit as far off as its row says, its length too, and the bounds are widened by that
+    much. Links on a loop and links that hardly any other row of the operation has are no calls.
     """
+    looping = parent_cycle.looping(parent_cycle.parents(spans))
     sound = (
-        pl.col("trace_id").is_not_null()
+        ~pl.int_range(pl.len()).is_in(pl.Series(looping, dtype=pl.Int64).implode())
+        & pl.col("trace_id").is_not_null()
         & (pl.col("duration_ns") >= 0)
         & (pl.col("faults").list.len() == 0)
         & plausible(pl.col("start_ns"))
@@ -41,6 +46,8 @@ def calls(spans: pl.DataFrame) -> pl.DataFrame:
         "start_ns",
         pl.col("duration_ns").alias("length"),
         grain.alias("grain"),
+        *OF,
+        error="clock_error_ns",
     )
     caller = side.select(
         "trace_id",
@@ -49,12 +56,15 @@ def calls(spans: pl.DataFrame) -> pl.DataFrame:
         "start_ns",
         "length",
         "grain",
+        "error",
         parent_span_id="span_id",
+        service_above="service",
+        operation_above="operation",
     )
     both = side.filter(pl.col("parent_span_id").is_not_null()).join(
         caller, on=["trace_id", "parent_span_id"], suffix="_of_caller"
     )
-    both = both.filter(pl.col("owner") != pl.col("owner_of_caller"))
+    both = _usual(spans, both.filter(pl.col("owner") != pl.col("owner_of_caller")))
     doubt = pl.col("grain") + pl.col("grain_of_caller")
     early = pl.col("start_ns") - pl.col("start_ns_of_caller")
     late = early + pl.col("length") - pl.col("length_of_caller")
@@ -67,9 +77,19 @@ def calls(spans: pl.DataFrame) -> pl.DataFrame:
         caller="owner_of_caller",
         callee="owner",
         at="start_ns_of_caller",
-        low=pl.when(waits).then(late - doubt),
+        low=pl.when(waits).then(late - doubt - pl.col("error") - pl.col("error_of_caller")),
         high=early + doubt,
     )
+
+
+def _usual(spans: pl.DataFrame, both: pl.DataFrame) -> pl.DataFrame:
+    """Without the links of which the child's operation has more than RARE rows each."""
+    edges = kinship.seen(spans, both)
+    rows = kinship.grains(spans, both).select(*OF, "rows")
+    odd = edges.join(rows, on=OF, nulls_equal=True).filter(
+        pl.col("times") * parent_cycle.RARE < pl.col("rows")
+    )
+    return both.join(odd, on=kinship.EDGE, how="anti", nulls_equal=True)
 
 
 def gather(found: pl.DataFrame) -> pl.DataFrame:

@@ -55,9 +55,7 @@ def lines(spans: pl.DataFrame) -> list[Line]:
     """The lines of all hosts whose clock is wrong."""
     every = calls.calls(spans)
     gathered = calls.gather(every)
-    found = [
-        line for window, wrong in judged(gathered) for line in lines_of(window, every, wrong)
-    ]
+    found = [line for window, wrong in judged(gathered) for line in lines_of(window, every, wrong)]
     return reaching(found, gathered)
 
 
@@ -117,12 +115,8 @@ def _zone(line: Line, window: pl.DataFrame) -> Iterator[Line]:
 def reaching(found: list[Line], gathered: pl.DataFrame) -> list[Line]:
     """The lines; one that ends with its window goes on for a slot where its host has no calls
     that tell of it there, for the rows of a call that crosses the edge."""
-    at = pl.concat(
-        [gathered.select("at", host=side) for side in ("caller", "callee")]
-    ).sort("at")
-    times = {
-        line.host: at.filter(pl.col("host") == line.host)["at"].to_numpy() for line in found
-    }
+    at = pl.concat([gathered.select("at", host=side) for side in ("caller", "callee")]).sort("at")
+    times = {line.host: at.filter(pl.col("host") == line.host)["at"].to_numpy() for line in found}
 
     def silent(host: str, low: int, high: int) -> bool:
         return bool(np.diff(np.searchsorted(times[host], [low, high]))[0] == 0)

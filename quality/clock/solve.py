@@ -16,6 +16,8 @@ import polars as pl
 if TYPE_CHECKING:
     from scipy.sparse import coo_array
 
+from quality.clock.doubt import errors
+
 PENALTY = 100.0
 DRIFT = 500e-6  # no clock that runs is off by more than 500 ppm
 Floats = npt.NDArray[np.float64]
@@ -24,7 +26,7 @@ Numbers = npt.NDArray[Any]
 
 class Solution(NamedTuple):
     """lines      clock → (offset in ns at `origin`, drift in ns per ns)
-    error      clock → half-width: how far its line may be off, in ns
+    error      clock → how far its line may be off while it has bounds (`doubt`), in ns
     """
 
     origin: int
@@ -56,7 +58,9 @@ def solve(
     )
     program = _Program(touched, clocks, origin, drift=drift)
     found = Solution(origin, program.lines(program.run()), {})
-    return found._replace(error=_errors(touched, clocks, found)) if doubt else found
+    if not doubt:
+        return found
+    return found._replace(error=errors(_rooms(touched, found), clocks, drift=drift))
 
 
 class _Program:
@@ -127,20 +131,17 @@ class _Program:
         }
 
 
-def _errors(bounds: pl.DataFrame, clocks: Sequence[str], found: Solution) -> dict[str, float]:
-    """Half the width that a clock's tightest bounds leave around its line, or the most by which
-    the line breaks one of them."""
-    place = {clock: number for number, clock in enumerate(clocks)}
-    rooms = np.full((2, len(clocks) + 1), np.inf)  # up and down; the last stands for other clocks
+def _rooms(bounds: pl.DataFrame, found: Solution) -> pl.DataFrame:
+    """How much room the lines leave below each upper bound and above each lower one."""
+    parts = []
     for side, sign in (("high", 1), ("low", -1)):
         known = bounds.filter(pl.col(side).is_not_null())
         at = known[f"at_{side}"]
         theta = found.offset(known["callee"], at) - found.offset(known["caller"], at)
         room = sign * (known[side].cast(pl.Float64).to_numpy() - theta)
-        for end, up in (("callee", sign), ("caller", -sign)):
-            owner = np.array([place.get(clock, -1) for clock in known[end]], np.int64)
-            np.minimum.at(rooms[int(up < 0)], owner, room)
-    both = np.isfinite(rooms).all(axis=0)
-    half = np.where(both, rooms.clip(0.0).sum(axis=0) / 2, 0.0)
-    error = np.maximum(half, -rooms.min(axis=0, initial=0.0))
-    return {clock: float(error[number]) for clock, number in place.items()}
+        parts.append(
+            known.select("caller", "callee", at=f"at_{side}").with_columns(
+                side=pl.lit(side), room=pl.Series(room)
+            )
+        )
+    return pl.concat(parts)

@@ -101,9 +101,9 @@ def _above(asked: pl.DataFrame, fine: pl.DataFrame) -> pl.DataFrame:
 def _below(asked: pl.DataFrame, fine: pl.DataFrame) -> pl.DataFrame:
     """The rows asked for beside each of their children."""
     mine = asked.select(
-        "row", "trace_id", "own", "timed", parent_span_id="span_id",
-        service_above="service", operation_above="operation",
+        "row", "trace_id", "own", "timed",
         *(pl.col(name).alias(f"{name}_asked") for name in _CLOCK),
+        parent_span_id="span_id", service_above="service", operation_above="operation",
     )  # fmt: skip
     kids = fine.select(*_ABOVE, *_OF, "kind", "start_ns", "duration_ns", "grain", *_CLOCK)
     return _paired(mine.drop_nulls("parent_span_id").join(kids, on=_ABOVE))

@@ -19,7 +19,7 @@ EDGE = ["service", "operation", "service_above", "operation_above"]
 
 class Kin(NamedTuple):
     """edges   which operations call which (EDGE), and how often (`times`)
-    grains  how finely operations tell their times: service, operation, grain (ns)
+    grains  how finely operations tell their times: service, operation, rows, grain (ns)
     loose   edges (EDGE) whose children do not always lie inside their parents, by right clocks;
             None before those are known
     """
@@ -60,7 +60,7 @@ def seen(spans: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
 
 
 def grains(spans: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
-    """How finely the asked rows' operations tell their times: service, operation, grain (ns)."""
+    """How finely the asked rows' operations tell times: service, operation, rows, grain (ns)."""
     kin = _KNOWN.get()
     return time_unit.grains(spans, asked) if kin is None else kin.grains
 

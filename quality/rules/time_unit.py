@@ -36,8 +36,8 @@ def told() -> pl.Expr:
 
 
 def grains(spans: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
-    """(service, operation, grain): how finely the operations of asked rows' services tell their
-    starts, ns (`coarseness`)."""
+    """(service, operation, rows, grain): how finely the operations of asked rows' services tell
+    their starts, ns (`coarseness`)."""
     mine = spans.join(asked.select("service"), on="service", how="semi", nulls_equal=True)
     sound = plausible(pl.col("start_ns")) & (pl.col("duration_ns") >= 0)
     counted = mine.group_by("service", "operation").agg(
@@ -47,7 +47,7 @@ def grains(spans: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
 
 
 def coarseness(counted: pl.DataFrame) -> pl.DataFrame:
-    """(service, operation, grain) of operations counted in parts: their rows, and those of a
+    """(service, operation, rows, grain) of operations counted in parts: their rows, and those of a
     `whole` millisecond. A fine one hits that by chance, once in a thousand; one that has no sound
     row is taken to be as coarse as the coarsest of its service."""
     whole = counted.group_by("service", "operation").agg(pl.col("rows", "whole").sum())
@@ -55,7 +55,7 @@ def coarseness(counted: pl.DataFrame) -> pl.DataFrame:
     known = whole.with_columns(coarse=coarse)
     any_of = pl.col("coarse").any().over("service")
     grain = pl.when(pl.coalesce("coarse", any_of)).then(1_000_000).otherwise(1_000)
-    return known.select("service", "operation", grain=grain)
+    return known.select("service", "operation", "rows", grain=grain)
 
 
 def apply(spans: pl.DataFrame) -> pl.DataFrame:

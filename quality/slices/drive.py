@@ -160,9 +160,7 @@ def _lines(job: _Job, hours: Sequence[pl.DataFrame]) -> list[skew.Line]:
     if not found:
         return []
     whole = pl.concat(found).sort(bounds.KEYS)
-    work = [
-        partial(window, job.folder, one, wrong) for one, wrong in skew.judged(whole)
-    ]
+    work = [partial(window, job.folder, one, wrong) for one, wrong in skew.judged(whole)]
     lines = job.map("clocks, hour", work)
     reaching = skew.reaching([line for part in lines for line in part], whole)
     return [

@@ -94,7 +94,9 @@ def _grains(rows: pa.Table) -> pl.DataFrame:
     sound = triage.timely(rows)
     start = flat(rows, "start_ns").fill_null(0).to_numpy()
     both = [flat(rows, name) for name in ("service", "operation")]
-    codes = {name: one.indices.fill_null(-1).to_numpy() for name, one in zip(_OF, both, strict=True)}
+    codes = {
+        name: one.indices.fill_null(-1).to_numpy() for name, one in zip(_OF, both, strict=True)
+    }
     each = pl.DataFrame({**codes, "rows": sound, "whole": sound & (start % 1_000_000 == 0)})
     counted = each.group_by(_OF).agg(pl.col("rows", "whole").sum().cast(pl.Int64))
     known = {
