@@ -130,7 +130,7 @@ def _tightest(side: str, *, descending: bool) -> list[pl.Expr]:
     skip = (pl.len() * TRIM).floor().cast(pl.Int64)
     return [
         values.sort(descending=descending).get(skip, null_on_oob=True).alias(side),
-        times.sort_by(values, descending=descending)
+        times.sort_by([values, times], descending=[descending, False])
         .get(skip, null_on_oob=True)
         .alias(f"at_{side}"),
     ]

@@ -14,10 +14,20 @@ LONGEST = 86_400_000_000_000  # ns: beyond a day the number itself is not believ
 
 
 def apply(spans: pl.DataFrame) -> pl.DataFrame:
-    """No negative duration without a mark."""
+    """No negative duration without a mark. A row that is mended may tell of the next."""
     negative = pl.col("duration_ns") < 0
-    if not spans.select(negative.any()).item():
+    left = spans.select(negative.sum()).item()
+    if not left:
         return spans
+    while True:
+        spans, before = _once(spans), left
+        left = spans.select(negative.sum()).item()
+        if left in {0, before}:
+            return spans.with_columns(marks.fault(NAME, negative))
+
+
+def _once(spans: pl.DataFrame) -> pl.DataFrame:
+    negative = (pl.col("duration_ns") < 0)
     bounds = around.neighbours(spans, spans.filter(negative)).drop("shared")
     start, length = pl.col("start_ns"), -pl.col("duration_ns")
     known = pl.any_horizontal(pl.col(name).is_not_null() for name in BOUNDS)
@@ -30,7 +40,6 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
             pl.when("mend").then(start - length).otherwise("start_ns").alias("start_ns"),
             pl.when("mend").then(length).otherwise("duration_ns").alias("duration_ns"),
             marks.repaired(NAME, pl.col("mend")),
-            marks.fault(NAME, negative & ~pl.col("mend")),
         )
         .drop("mend", *BOUNDS)
     )
