@@ -9,7 +9,7 @@ clocks are told one after the other, from the held ones on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,22 +32,23 @@ class _Room(NamedTuple):
     other: Numbers
 
 
-def errors(rooms: pl.DataFrame, clocks: Sequence[str], *, drift: bool) -> dict[str, float]:
+def errors(rooms: pl.DataFrame, drifts: Mapping[str, bool]) -> dict[str, float]:
     """The most by which each clock's line may be off while it has bounds, ns; 0 where it has none
     on a side. Where a line breaks a bound, one of them is wrong, and all count as that much wider.
 
     rooms: caller, callee, side ("high" of the callee's over the caller's clock, or "low"), at, and
-    the room (ns) that the lines leave.
+    the room (ns) that the lines leave; drifts: the clocks, and whether their lines have a drift.
     """
+    clocks = list(drifts)
     place = {clock: number for number, clock in enumerate(clocks)}
     sides = [_sides(rooms, place, clock) for clock in clocks]
     found = np.append(np.full(len(clocks), np.inf), 0.0)
-    steep = DRIFT if drift else QUARTZ
+    steep = [DRIFT if drifts[clock] else QUARTZ for clock in clocks]
     for _ in clocks:
         before = found.copy()
         for number, (up, down) in enumerate(sides):
             if len(up.at) and len(down.at):
-                found[number] = min(found[number], _most(up, down, before, steep))
+                found[number] = min(found[number], _most(up, down, before, steep[number]))
         if (found == before).all():
             break
     told = np.where(np.isfinite(found[:-1]), found[:-1], 0.0)

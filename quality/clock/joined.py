@@ -3,23 +3,43 @@ lines: each part of a clock's way is a clock of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import polars as pl
 
 from quality.clock import steps
+from quality.clock.bounds import TOLERANCE
 from quality.clock.hosts import anchored
-from quality.clock.solve import Floats, Solution
+from quality.clock.lines import told
+from quality.clock.solve import Floats, Solution, broken
 from quality.clock.steps import Times, Track
 
 BLOCKS = 12  # a pair's bounds in a window are thinned to the tightest of so many stretches
+Held = Callable[[pl.DataFrame, set[str]], Solution]
 OUTSIDE = 1_500_000  # ns beyond the rough estimate, where a bound is taken for wrong
 
 
 def label(host: str, part: int) -> str:
     """The name of one part of a host's way."""
     return f"{host}\n{part}"
+
+
+def fewest(
+    window: pl.DataFrame, ways: Mapping[str, Track], held: Held
+) -> tuple[Mapping[str, Track], Solution]:
+    """The ways without those gaps that one line goes across as well, and the lines."""
+    sound, tied = thinned(window, ways)
+    found = held(sound, tied)
+    for host in ways:
+        for gap in reversed(range(len(ways[host].gaps))):
+            fewer = {**ways, host: ways[host].without(gap)}
+            fewer_sound, tied = thinned(window, fewer)
+            again = held(fewer_sound, tied)
+            most = max(TOLERANCE, broken(sound, found, host))
+            if broken(fewer_sound, again, host) <= most:
+                ways, found, sound = fewer, again, fewer_sound
+    return ways, found
 
 
 def thinned(window: pl.DataFrame, ways: Mapping[str, Track]) -> tuple[pl.DataFrame, set[str]]:
@@ -80,15 +100,12 @@ def guesses(hosts: pl.Series, at: Times, ways: Mapping[str, Track]) -> Floats:
 
 def cut(
     found: Solution, ways: Mapping[str, Track], every: pl.DataFrame, host: str, gap: int
-) -> int:
-    """When the clock stepped, in one gap of its way."""
+) -> tuple[int, int]:
+    """Between which times the clock stepped, in one gap of its way."""
     low, high = ways[host].gaps[gap]
-    touches = (pl.col("caller") == host) | (pl.col("callee") == host)
-    own = pl.when(pl.col("callee") == host).then(pl.col("at") + pl.col("high")).otherwise("at")
-    near = every.filter(pl.col("at").is_between(low, high), touches)
-    near = near.with_columns(own.alias("at")).sort("at")  # what the host's clock showed
+    near = told(every.filter(pl.col("at").is_between(low, high)), host)
     if not near.height:
-        return (low + high) // 2
+        return low, high
     at = near["at"]
     mine = pl.select(pl.repeat(host, near.height)).to_series()
     other = pl.select(

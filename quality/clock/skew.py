@@ -5,25 +5,22 @@ Windows are an hour of the clock's own time; a step within one starts a new line
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import pairwise
-from typing import NamedTuple
 
 import msgspec
-import numpy as np
 import polars as pl
 
 from quality import marks
 from quality.clock import bounds as calls
 from quality.clock import hosts, joined, steps
+from quality.clock.lines import WINDOW, Line, between, settled
 from quality.clock.solve import Solution, solve
 from quality.rules import time_zone
 from quality.rules.time_unit import plausible
 
+__all__ = ["WINDOW", "Line", "settled"]  # and what is defined here
 NAME = "clock_skew"
-WINDOW = 3_600_000_000_000  # ns
-DRIFTS = 20_000_000_000  # ns: over a shorter time a clock is taken as only off, not drifting
 LEAST = 50_000  # ns: smaller offsets are left alone
 MOST = 43_200_000_000_000  # ns: half a day; what is further off is no running clock
 SURE = 5_000_000  # ns: a line known worse than this is less certain
@@ -39,24 +36,16 @@ _AUDIT = {
 }
 
 
-class Line(NamedTuple):
-    """One host's clock between two times: offset(t) = offset + drift · (t − origin), in ns."""
-
-    host: str
-    start: int
-    end: int
-    origin: int
-    offset: float
-    drift: float
-    error: float
-
-
 def lines(spans: pl.DataFrame) -> list[Line]:
     """The lines of all hosts whose clock is wrong."""
     every = calls.calls(spans)
     gathered = calls.gather(every)
     found = [line for window, wrong in judged(gathered) for line in lines_of(window, every, wrong)]
-    return reaching(found, gathered)
+
+    def near(low: int, high: int) -> pl.DataFrame:
+        return every.filter(pl.col("at").is_between(low, high))
+
+    return settled(found, gathered, near)
 
 
 def judged(gathered: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, set[str]]]:
@@ -77,24 +66,43 @@ def windows(gathered: pl.DataFrame) -> Iterator[pl.DataFrame]:
 def lines_of(window: pl.DataFrame, every: pl.DataFrame, wrong: set[str]) -> Iterator[Line]:
     """The lines of one window's `wrong` hosts, as few as its bounds allow."""
     start = int(window["at"][0]) // WINDOW * WINDOW
-    ways = steps.tracks(window, wrong)
-    if not ways:
+    rough = steps.tracks(window, wrong)
+    if not rough:
         return
-    reach = int(window["at"].max()) - int(window["at"].min())  # type: ignore[arg-type]
-    found = _held(*joined.thinned(window, ways), drift=reach > DRIFTS)
+    ways, found = joined.fewest(window, rough, _held)
     for host, way in ways.items():
         cuts = [joined.cut(found, ways, every, host, gap) for gap in range(len(way.gaps))]
-        edges = [start, *cuts, start + WINDOW]
-        for part, (low, high) in enumerate(pairwise(edges)):
-            name = joined.label(host, part)
-            if name not in found.lines:
-                continue
-            line = Line(host, low, high, found.origin, *found.lines[name], found.error[name])
-            ends = [line.offset + line.drift * (at - line.origin) for at in (low, high)]
+        for line in _parts(host, start, cuts, found):
             if time_zone.quarters(line.offset):
                 yield from _zone(line, window)
-            elif max(map(abs, ends)) > LEAST and abs(line.offset) <= MOST:
+            elif _off(line):
                 yield line
+            elif line.error > steps.STEP:  # it may be that it has stepped already
+                yield line._replace(offset=0.0, drift=0.0)
+
+
+def _parts(
+    host: str, start: int, cuts: Sequence[tuple[int, int]], found: Solution
+) -> Iterator[Line]:
+    """The lines of a host's window, one before each cut and one after the last, and what is known
+    between them. A clock that is held has a line at zero."""
+    last = None
+    begins = [start, *(high for _, high in cuts)]
+    ends = [*(low for low, _ in cuts), start + WINDOW]
+    for part, (low, high) in enumerate(zip(begins, ends, strict=True)):
+        name = joined.label(host, part)
+        offset, drift = found.lines.get(name, (0.0, 0.0))
+        line = Line(host, low, high, found.origin, offset, drift, found.error.get(name, 0.0))
+        if last is not None and last.end < low:
+            yield between(last, line)
+        yield line
+        last = line
+
+
+def _off(line: Line) -> bool:
+    """Whether a line is of a clock that is wrong, and runs."""
+    ends = (abs(line.at(line.start)), abs(line.at(line.end)))
+    return max(ends) > LEAST and abs(line.offset) <= MOST
 
 
 def _zone(line: Line, window: pl.DataFrame) -> Iterator[Line]:
@@ -112,34 +120,13 @@ def _zone(line: Line, window: pl.DataFrame) -> Iterator[Line]:
     yield Line(line.host, start, end, line.origin, offset, drift, line.error)
 
 
-def reaching(found: list[Line], gathered: pl.DataFrame) -> list[Line]:
-    """The lines; one that ends with its window goes on for a slot where its host has no calls
-    that tell of it there, for the rows of a call that crosses the edge."""
-    at = pl.concat([gathered.select("at", host=side) for side in ("caller", "callee")]).sort("at")
-    times = {line.host: at.filter(pl.col("host") == line.host)["at"].to_numpy() for line in found}
-
-    def silent(host: str, low: int, high: int) -> bool:
-        return bool(np.diff(np.searchsorted(times[host], [low, high]))[0] == 0)
-
-    out = []
-    for line in found:
-        start, end = line.start, line.end
-        if not time_zone.quarters(line.offset):
-            if start % WINDOW == 0 and silent(line.host, start - WINDOW, start - calls.SLOT):
-                start -= calls.SLOT
-            if end % WINDOW == 0 and silent(line.host, end + calls.SLOT, end + WINDOW):
-                end += calls.SLOT
-        out.append(line._replace(start=start, end=end))
-    return out
-
-
-def _held(bounds: pl.DataFrame, free: set[str], *, drift: bool) -> Solution:
+def _held(bounds: pl.DataFrame, free: set[str]) -> Solution:
     """The solution with every clock held at zero whose line cannot be told from zero."""
-    found = solve(bounds, free, drift=drift)
+    found = solve(bounds, free, drift=True)
     moved = {
         clock for clock, (offset, _) in found.lines.items() if abs(offset) > found.error[clock]
     }
-    return found if not moved or moved == free else solve(bounds, moved, drift=drift)
+    return found if not moved or moved == free else solve(bounds, moved, drift=True)
 
 
 def apply(spans: pl.DataFrame) -> pl.DataFrame:
@@ -156,7 +143,7 @@ def shift(spans: pl.DataFrame, found: list[Line]) -> pl.DataFrame:
     moves = corrections(found, asked)
     if not moves.height:
         return spans
-    moved = pl.col("by").is_not_null()
+    moved = pl.col("by").fill_null(0) != 0
     return (
         spans.join(moves, on="row", how="left", maintain_order="left")
         .with_columns(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 from quality.clock.doubt import errors
 
 PENALTY = 100.0
+DRIFTS = 20_000_000_000  # ns: over a shorter time a clock is taken as only off, not drifting
 DRIFT = 500e-6  # no clock that runs is off by more than 500 ppm
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[Any]
@@ -60,7 +61,8 @@ def solve(
     found = Solution(origin, program.lines(program.run()), {})
     if not doubt:
         return found
-    return found._replace(error=errors(_rooms(touched, found), clocks, drift=drift))
+    drifts = dict(zip(clocks, program.drifts, strict=True))
+    return found._replace(error=errors(_rooms(touched, found), drifts))
 
 
 class _Program:
@@ -70,7 +72,7 @@ class _Program:
     def __init__(
         self, bounds: pl.DataFrame, clocks: Sequence[str], origin: int, *, drift: bool
     ) -> None:
-        self.clocks, self.drift = list(clocks), drift
+        self.clocks = list(clocks)
         place = {clock: index for index, clock in enumerate(clocks)}
         self.at_high, self.at_low = (
             np.nan_to_num((bounds[f"at_{side}"] - origin).cast(pl.Float64).to_numpy())
@@ -80,8 +82,15 @@ class _Program:
         self.reach = float(max(1.0, *(one.max(initial=1.0) for one in ends)))
         self.caller = np.array([place.get(h, -1) for h in bounds["caller"]], np.int64)
         self.callee = np.array([place.get(h, -1) for h in bounds["callee"]], np.int64)
+        self.drifts = [drift and self._lasts(one) > DRIFTS for one in range(len(clocks))]
         self.low = bounds["low"].cast(pl.Float64).to_numpy() / 1e3
         self.high = bounds["high"].cast(pl.Float64).to_numpy() / 1e3
+
+    def _lasts(self, clock: int) -> float:
+        """For how long a clock has bounds, ns."""
+        mine = (self.caller == clock) | (self.callee == clock)
+        at = np.concatenate([self.at_high[mine], self.at_low[mine]])
+        return float(np.ptp(at)) if len(at) else 0.0
 
     def run(self) -> Floats:
         from scipy.optimize import linprog  # half a second, and most days have no wrong clock
@@ -94,7 +103,7 @@ class _Program:
         cost[2 * clocks + count :] = PENALTY / max(count, 1)
         far = DRIFT * self.reach / 1e3
         bounds: list[tuple[float | None, float | None]] = [(None, None)] * clocks
-        bounds += [(-far, far) if self.drift else (0.0, 0.0)] * clocks
+        bounds += [(-far, far) if drifts else (0.0, 0.0) for drifts in self.drifts]
         half = np.nan_to_num(np.abs(self.high - self.low) / 2)
         bounds += [(0.0, float(one)) for one in half] + [(0.0, None)] * (2 * count)
         found = linprog(cost, A_ub=rows, b_ub=limits, bounds=bounds, method="highs")
@@ -129,6 +138,13 @@ class _Program:
             clock: (float(found[i]) * 1e3, float(found[clocks + i]) * 1e3 / self.reach)
             for i, clock in enumerate(self.clocks)
         }
+
+
+def broken(bounds: pl.DataFrame, found: Solution, host: str) -> float:
+    """The most by which lines of a host's clock break a bound, ns."""
+    ours = pl.any_horizontal(pl.col("caller", "callee").str.starts_with(f"{host}\n"))
+    rooms = _rooms(bounds.filter(ours), found)
+    return -min(float(rooms["room"].min() or 0.0), 0.0)  # type: ignore[arg-type]
 
 
 def _rooms(bounds: pl.DataFrame, found: Solution) -> pl.DataFrame:

@@ -41,6 +41,10 @@ class Track(NamedTuple):
             part[(at > low) & (at < high)] = -1
         return part
 
+    def without(self, gap: int) -> Track:
+        """The same way, of one part on both sides of a gap."""
+        return self._replace(gaps=self.gaps[:gap] + self.gaps[gap + 1 :])
+
     def guess(self, at: Times) -> Floats:
         """The offset between estimates of one part."""
         part, mine = self.part(at), self.part(self.at)
@@ -136,8 +140,11 @@ def _track(points: list[tuple[int, float]], length: int) -> Track:
     return Track(at[keep], offset[keep], gaps)
 
 
-def cut(calls: pl.DataFrame, host: str, early: Floats, late: Floats, others: Floats) -> int:
-    """The time between two lines of a clock that leaves the fewest calls against their line.
+def cut(
+    calls: pl.DataFrame, host: str, early: Floats, late: Floats, others: Floats
+) -> tuple[int, int]:
+    """The times between which one line of a clock gives way to another, so that the fewest calls
+    are against their line.
 
     calls: those of the host in the gap, by time; early and late: what the two lines say of the
     host's clock at each, others: what is said of the other side's.
@@ -155,4 +162,4 @@ def cut(calls: pl.DataFrame, host: str, early: Floats, late: Floats, others: Flo
     best = np.flatnonzero(cost == cost.min())
     at = calls["at"].to_numpy()
     edges = np.concatenate([[at[0]], at, [at[-1] + 1]])
-    return int((int(edges[best[0]]) + int(edges[best[-1] + 1])) // 2)
+    return int(edges[best[0]]), int(edges[best[-1] + 1])

@@ -27,7 +27,7 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def _once(spans: pl.DataFrame) -> pl.DataFrame:
-    negative = (pl.col("duration_ns") < 0)
+    negative = pl.col("duration_ns") < 0
     bounds = around.neighbours(spans, spans.filter(negative)).drop("shared")
     start, length = pl.col("start_ns"), -pl.col("duration_ns")
     known = pl.any_horizontal(pl.col(name).is_not_null() for name in BOUNDS)

@@ -162,10 +162,11 @@ def _lines(job: _Job, hours: Sequence[pl.DataFrame]) -> list[skew.Line]:
     whole = pl.concat(found).sort(bounds.KEYS)
     work = [partial(window, job.folder, one, wrong) for one, wrong in skew.judged(whole)]
     lines = job.map("clocks, hour", work)
-    reaching = skew.reaching([line for part in lines for line in part], whole)
+    near = partial(judge.near, job.folder)
+    settled = skew.settled([line for part in lines for line in part], whole, near)
     return [
         line
-        for line in reaching
+        for line in settled
         if (time_zone.NAME if time_zone.quarters(line.offset) else skew.NAME)
         not in job.off.on(_day(line.origin))
     ]

@@ -115,7 +115,7 @@ def timed(
         zone[place] = np.where(found["zone"].to_numpy(), 2, 1)
         moved = asked.filter(pl.Series(offset != 0)[asked["row"]]).select("host", "at")
     times = dict(zip(_TIMES, (start - offset, took, offset, error), strict=True))
-    times["rule"] = zone
+    times["rule"] = np.where(offset != 0, zone, 0)
     return times, moved
 
 
