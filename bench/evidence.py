@@ -101,8 +101,9 @@ class World:
         return found
 
     def _apart(self, rows: Longs, others: Longs) -> Longs:
-        """How far the clocks of pairs of rows may be apart; of one clock, not at all."""
-        both = self.unsure[rows] + self.unsure[others]
+        """How far the clocks of pairs of rows may be apart, wherever within their doubt the lines
+        come to lie; of one clock, not at all."""
+        both = 2 * (self.unsure[rows] + self.unsure[others])
         return np.where(self.host[rows] == self.host[others], 0, both)
 
     def _kids(self, which: Flags) -> npt.NDArray[np.int64]:

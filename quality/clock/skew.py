@@ -77,7 +77,7 @@ def lines_of(window: pl.DataFrame, every: pl.DataFrame, wrong: set[str]) -> Iter
                 yield from _zone(line, window)
             elif _off(line):
                 yield line
-            elif line.error > steps.STEP:  # it may be that it has stepped already
+            elif line.error > steps.STEP and abs(line.offset) <= MOST:  # it may have stepped
                 yield line._replace(offset=0.0, drift=0.0)
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import polars as pl
 
 from quality import marks
-from quality.rules import around, kinship
+from quality.rules import around, fragments, kinship
+from quality.rules.id_corrupt import LINK_DIGITS
 
 NAME = "id_missing"
 
@@ -26,6 +27,9 @@ def apply(spans: pl.DataFrame) -> pl.DataFrame:
     names = pairs.filter(pl.len().over("row") == 1, pl.len().over("trace_id", "name") == 1).select(
         "row", "name"
     )
+    if not names.height:
+        return spans
+    names = names.join(_alike(spans, names), on="name", how="anti")
     joined = spans.join(names, on="row", how="left", maintain_order="left")
     return joined.with_columns(
         pl.coalesce("span_id", "name").alias("span_id"),
@@ -75,6 +79,22 @@ def _around(spans: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
     ends = pl.col("start_ns") + pl.col("duration_ns")
     fits = (pl.col("start_ns") <= pl.col("first")) & (ends >= pl.col("last")).fill_null(value=True)
     return numbered.join(bounds, on="pair").filter(fits).drop("pair", *around.BOUNDS, "shared")
+
+
+def _alike(spans: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
+    """Names that a link of any trace differs from in few digits: one of the two is damaged, and
+    which is not known. Of three parts of such names at least one is the same."""
+    links = spans.select(link="parent_span_id").drop_nulls().unique()
+    found = []
+    for part in (slice(0, 5), slice(5, 10), slice(10, 16)):
+        size = part.stop - part.start
+        keyed, known = (
+            frame.with_columns(part=pl.col(column).str.slice(part.start, size))
+            for frame, column in ((names, "name"), (links, "link"))
+        )
+        near = fragments.distance("name", "link", 16).is_between(1, LINK_DIGITS)
+        found.append(keyed.join(known, on="part").filter(near).select("name"))
+    return pl.concat(found).unique()
 
 
 def _kin() -> pl.Expr:
