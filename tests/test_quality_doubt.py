@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from quality.clock import bounds, hosts, joined, skew, steps
 from quality.clock.lines import Line, settled
 from quality.clock.solve import solve
-from quality.rules import duration_negative, span_id_missing, time_implausible, time_unit
+from quality.rules import (
+    duration_negative,
+    id_corrupt,
+    span_id_missing,
+    time_implausible,
+    time_unit,
+)
 from tests import quality_traces as traces
 from tests.test_quality_clock import error_ms, fleet
 
@@ -97,6 +103,16 @@ def test_a_span_id_is_not_taken_from_a_name_that_another_link_is_like(
     rows[1]["span_id"] = None
     fixed = span_id_missing.apply(traces.narrow([*rows, stray]))
     assert fixed["span_id"][1] == ("b" * 16 if named else None)
+
+
+def test_of_two_names_alike_a_span_has_the_one_that_most_children_say() -> None:
+    rows = [span("a", None, 0, 9_000), span("b", "a", 10, 8_000)]
+    rows += [span(name, "b", at, 500) for name, at in (("c", 100), ("d", 800), ("e", 1_500))]
+    rows[1]["span_id"] = "b" * 15 + "7"
+    rows[4]["parent_span_id"] = "b" * 14 + "8b"
+    fixed = id_corrupt.links(traces.narrow(rows))
+    assert fixed["span_id"][1] == "b" * 16
+    assert fixed["parent_span_id"].to_list()[2:] == ["b" * 16] * 3
 
 
 def test_a_clock_wrong_in_one_hour_of_many_moves_in_that_hour_alone() -> None:

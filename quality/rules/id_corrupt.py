@@ -40,8 +40,9 @@ def _once(spans: pl.DataFrame) -> pl.DataFrame:
 
 
 def links(spans: pl.DataFrame) -> pl.DataFrame:
-    """Mend a span id that several children name alike, or one child's link to a span that
-    others name rightly. With one child and no other witness it is left alone."""
+    """Mend a span id that several children name alike, and more than name it otherwise, or one
+    child's link to a span that others name rightly. With one child and no other witness it is left
+    alone."""
     named = spans.filter(pl.col("trace_id").is_not_null(), pl.col("span_id").is_not_null())
     calls = (
         named.filter(pl.col("parent_span_id").is_not_null())
@@ -61,15 +62,17 @@ def links(spans: pl.DataFrame) -> pl.DataFrame:
         fragments.distance("parent_span_id", "span_id", 16) <= LINK_DIGITS
     )
     like = like.filter(pl.len().over("trace_id", "parent_span_id") == 1)
-    alone = pl.len().over("trace_id", "span_id") == 1
-    span_wrong = like.filter(alone & pl.col("calls").is_null() & (pl.col("children") >= 2))
+    others = pl.col("children").sum().over("trace_id", "span_id") - pl.col("children")
+    most = (pl.col("children") >= 2) & (pl.col("children") > others)
+    span_wrong = like.filter(most & pl.col("calls").is_null())
     link_wrong = like.filter(pl.col("calls").is_not_null() & (pl.col("children") == 1))
     spans = _rename(
         spans, "span_id", span_wrong.select("trace_id", old="span_id", new="parent_span_id")
     )
-    return _rename(
+    spans = _rename(
         spans, "parent_span_id", link_wrong.select("trace_id", old="parent_span_id", new="span_id")
     )
+    return links(spans) if span_wrong.height else spans  # a child may have named it wrongly too
 
 
 def _rename(spans: pl.DataFrame, column: str, names: pl.DataFrame) -> pl.DataFrame:
