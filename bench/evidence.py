@@ -65,6 +65,8 @@ class World:
         self.firm, self.grain = self._firm()
         self.host = self.tree.rows["host"].rank("dense").fill_null(0).to_numpy()
         self.unsure = self._clocks(planted)
+        # a whole millisecond of a wrong clock is another than that of the right one, at both ends
+        self.blur = np.where((self.unsure > 0) & (self.grain > 1_000), 2_000_000, 0)
         self.apart, self.rooted = self._merged(planted)
 
     def _firm(self) -> tuple[Flags, Longs]:
@@ -271,4 +273,6 @@ class World:
         _, high, first, _ = self._bounds(rows)
         start, length = self.tree.start_ns[rows], self.tree.duration_ns[rows]
         told = start + length  # as the start; with its sign turned the span would end later still
-        return (way == "swapped") & self._nested(rows) & ((told + length > high) | (told > first))
+        end, blur = told + length, self.blur[rows]
+        beyond = (end > high + blur) | (told > first + blur)
+        return (way == "swapped") & self._nested(rows) & beyond

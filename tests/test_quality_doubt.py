@@ -17,6 +17,7 @@ from quality.rules import (
     span_id_missing,
     time_implausible,
     time_unit,
+    trace_split,
 )
 from tests import quality_traces as traces
 from tests.test_quality_clock import error_ms, fleet
@@ -113,6 +114,20 @@ def test_of_two_names_alike_a_span_has_the_one_that_most_children_say() -> None:
     fixed = id_corrupt.links(traces.narrow(rows))
     assert fixed["span_id"][1] == "b" * 16
     assert fixed["parent_span_id"].to_list()[2:] == ["b" * 16] * 3
+
+
+def test_a_piece_joins_the_trace_that_its_links_lead_to_whole_or_damaged() -> None:
+    names = [("a", None), ("b", "a"), ("c", "b"), ("d", "c"), ("e", "a")]
+    rows = [
+        span(name, parent, 100 * at, 5_000 - 300 * at) for at, (name, parent) in enumerate(names)
+    ]
+    for row, trace in zip(
+        rows, ["1" * 32, "2" * 32, "1" * 31 + "5", "2" * 32, "1" * 32], strict=True
+    ):
+        row["trace_id"] = trace
+    assert trace_split.apply(traces.narrow(rows))["trace_id"].to_list()[1::2] == ["1" * 32] * 2
+    rows[2] |= {"trace_id": "3" * 32, "parent_span_id": "9" * 16}
+    assert trace_split.apply(traces.narrow(rows))["trace_id"].to_list()[1::2] == ["2" * 32] * 2
 
 
 def test_a_clock_wrong_in_one_hour_of_many_moves_in_that_hour_alone() -> None:

@@ -29,13 +29,24 @@ def _once(spans: pl.DataFrame) -> pl.DataFrame:
     unsure = pl.concat([alike["fragment"], alike["other"]]).unique()
     rooted = fragments.rooted(spans, pl.concat([up["fragment"], up["other"]]))
     up = _downward(up.filter(~_alike()).join(rooted, on="fragment", how="anti"))
-    clear = up.filter(pl.col("other").n_unique().over("fragment") == 1)
-    moves = clear.join(rooted, left_on="other", right_on="fragment", how="semi")
+    moves = _homes(up, rooted)
     borne = fragments.sizes(spans, moves["other"]).filter(pl.col("count") >= 2)
     moves = moves.join(borne, left_on="other", right_on="fragment", how="semi").filter(
         ~pl.col("other").is_in(unsure.implode())
     )
     return fragments.adopt(spans, moves.select("fragment", home="other"), NAME)
+
+
+def _homes(up: pl.DataFrame, rooted: pl.DataFrame) -> pl.DataFrame:
+    """(fragment, other) of each piece the one with a root that its links lead to, if what others
+    lead to is under that id damaged or cut."""
+    homes = up.join(rooted, left_on="other", right_on="fragment", how="semi")
+    homes = homes.select("fragment", home="other").unique()
+    homes = homes.filter(pl.len().over("fragment") == 1)
+    both = up.join(homes, on="fragment")
+    strange = both.filter((pl.col("other") != pl.col("home")) & ~_alike("home"))
+    clear = homes.join(strange, on="fragment", how="anti")
+    return clear.rename({"home": "other"})
 
 
 def _downward(up: pl.DataFrame) -> pl.DataFrame:
@@ -48,8 +59,8 @@ def _downward(up: pl.DataFrame) -> pl.DataFrame:
     return both.filter(alone | upper).drop("back_start", "back_length")
 
 
-def _alike() -> pl.Expr:
+def _alike(one: str = "fragment") -> pl.Expr:
     """Whether one id is the other damaged or cut, of which it is not known which is right."""
-    return (fragments.distance("fragment", "other") <= DIGITS) | (
-        fragments.distance("fragment", "other", 32, 16) <= DIGITS
+    return (fragments.distance(one, "other") <= DIGITS) | (
+        fragments.distance(one, "other", 32, 16) <= DIGITS
     )
