@@ -11,7 +11,7 @@ import polars as pl
 from quality.clock import steps
 from quality.clock.bounds import TOLERANCE
 from quality.clock.hosts import anchored
-from quality.clock.lines import told
+from quality.clock.lines import NEAR, told
 from quality.clock.solve import Floats, Solution, broken
 from quality.clock.steps import Times, Track
 
@@ -101,9 +101,13 @@ def guesses(hosts: pl.Series, at: Times, ways: Mapping[str, Track]) -> Floats:
 def cut(
     found: Solution, ways: Mapping[str, Track], every: pl.DataFrame, host: str, gap: int
 ) -> tuple[int, int]:
-    """Between which times the clock stepped, in one gap of its way."""
-    low, high = ways[host].gaps[gap]
-    near = told(every.filter(pl.col("at").is_between(low, high)), host)
+    """Between which times the clock stepped, in one gap of its way or in a stretch beside it: an
+    estimate may be of few of its stretch's calls."""
+    gaps = ways[host].gaps
+    low, high = gaps[gap]
+    first = max(low - NEAR, gaps[gap - 1][1] if gap else 0)
+    last = min([high + NEAR, *(one for one, _ in gaps[gap + 1 : gap + 2])])
+    near = told(every.filter(pl.col("at").is_between(first, last)), host)
     if not near.height:
         return low, high
     at = near["at"]
