@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from bench.corrupt import Clean, Corrupted
+from bench.corrupt import IDS, Clean, Corrupted
 from quality import frame
 from quality.clock import skew
 from quality.rules import kinship, time_unit
@@ -141,7 +141,7 @@ class World:
     def judges(self) -> dict[str, Callable[[Longs, Names], Flags]]:
         """fault → which rows (origin, way) can be repaired."""
         return {
-            "id_format": lambda rows, _way: np.ones(len(rows), bool),
+            "id_format": self._format,
             "id_truncated": self._truncated,
             "id_missing": self._missing,
             "id_corrupt": self._corrupt,
@@ -159,6 +159,15 @@ class World:
         told = self.told["trace_id"].gather(self.place[rows])
         shown = pl.DataFrame({"told": told, "evident": pl.Series(evident)})
         return shown.select(pl.col("evident").any().over("told")).to_series().to_numpy()
+
+    def _format(self, rows: Longs, way: Names) -> Flags:
+        """All but a decimal that has as many digits as a hex id: it may be one."""
+        plain = np.ones(len(rows), bool)
+        for name in IDS:
+            told = self.told[name].gather(self.place[rows])
+            changed = told.ne_missing(self.tree.rows[name].gather(rows))
+            plain &= ~(changed & told.str.len_chars().is_in([16, 32])).fill_null(False).to_numpy()
+        return (way != "decimal") | plain
 
     def _truncated(self, rows: Longs, way: Names) -> Flags:
         several = np.bincount(self.tree.trace, weights=self.sound)[self.tree.trace[rows]] >= 2

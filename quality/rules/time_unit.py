@@ -16,6 +16,7 @@ UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 FIRST = 946_684_800_000_000_000  # 2000-01-01 in ns
 DAY = 86_400_000_000_000
 BY_CHANCE = 0.2  # the share of starts in whole milliseconds that is none
+FEW = 5  # rows of an operation that do not tell how finely it tells times
 NEAR = 300_000_000_000  # ns: how far a row told in seconds may lie from the rest of its trace
 
 
@@ -47,15 +48,15 @@ def grains(spans: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
 
 
 def coarseness(counted: pl.DataFrame) -> pl.DataFrame:
-    """(service, operation, rows, grain) of operations counted in parts: their rows, and those of a
-    `whole` millisecond. A fine one hits that by chance, once in a thousand; one that has no sound
-    row is taken to be as coarse as the coarsest of its service."""
+    """(service, operation, rows, grain) of operations counted in parts: their sound rows, and
+    those of a `whole` millisecond. A fine one hits that by chance, once in a thousand; one with
+    FEW rows is taken to be as coarse as the coarsest of its service, or as all of them are."""
     whole = counted.group_by("service", "operation").agg(pl.col("rows", "whole").sum())
-    coarse = pl.when(pl.col("rows") > 0).then(pl.col("whole") > BY_CHANCE * pl.col("rows"))
-    known = whole.with_columns(coarse=coarse)
-    any_of = pl.col("coarse").any().over("service")
-    grain = pl.when(pl.coalesce("coarse", any_of)).then(1_000_000).otherwise(1_000)
-    return known.select("service", "operation", "rows", grain=grain)
+    share, known = pl.col("whole") > BY_CHANCE * pl.col("rows"), pl.col("rows") >= FEW
+    every = pl.col("whole").sum() > BY_CHANCE * pl.col("rows").sum()
+    others = pl.when(known.any()).then((share & known).any()).otherwise(every).over("service")
+    grain = pl.when(pl.when(known).then(share).otherwise(others)).then(1_000_000).otherwise(1_000)
+    return whole.select("service", "operation", "rows", grain=grain)
 
 
 def apply(spans: pl.DataFrame) -> pl.DataFrame:
