@@ -61,7 +61,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("parent_missing", parent_missing.apply),  # last: what is marked is what stays wrong
 )
 WATCHED = ("trace_id", "span_id", "parent_span_id", "start_ns", "duration_ns")
-VERSIONS = dict.fromkeys((*(name for name, _ in RULES), time_zone.NAME, moves.NAME), 3)
+VERSIONS = dict.fromkeys((*(name for name, _ in RULES), time_zone.NAME, moves.NAME), 4)
 CONFIDENCE = {"id_corrupt": 0.9999, "trace_split": 0.999, "duration_negative": 0.999}
 
 
