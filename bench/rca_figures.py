@@ -6,7 +6,7 @@ import json
 import random
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -58,42 +58,58 @@ def report(rows: Sequence[Row]) -> str:
     return "\n".join(out)
 
 
-def _hits(rows: Sequence[Row]) -> list[str]:
-    answers = [[name for one in row["answers"] for name in one] for row in rows]
+def _orders(rows: Sequence[Row]) -> dict[str, list[Sequence[str]]]:
+    """Per method the services in its order, of each row; the constant order is the one that is
+    most often right of these very rows."""
     names = [row.get("services") or sorted({n for r in rows for n in r["order"]}) for row in rows]
-    common = Counter(name for one in answers for name in one)
+    common = Counter(name for row in rows for one in row["answers"] for name in one)
     constant = [name for name, _ in common.most_common(5)]
     dice = random.Random(7)
-    orders: dict[str, Callable[[int], Sequence[str]]] = {
-        "rootlake": lambda i: rows[i]["order"],
-        "metrics alone": lambda i: rows[i].get("metrics", []),
-        "constant": lambda _: constant,
-        "random": lambda i: dice.sample(names[i], min(5, len(names[i]))),
+    return {
+        "rootlake": [row["order"] for row in rows],
+        "metrics alone": [row.get("metrics", []) for row in rows],
+        "constant": [constant for _ in rows],
+        "random": [dice.sample(one, min(5, len(one))) for one in names],
     }
+
+
+def _places(rows: Sequence[Row]) -> dict[str, list[int]]:
+    answers = [[name for one in row["answers"] for name in one] for row in rows]
+    return {
+        method: [place(*each) for each in zip(rows, orders, answers, strict=True)]
+        for method, orders in _orders(rows).items()
+    }
+
+
+def _hits(rows: Sequence[Row]) -> list[str]:
     out = [f"of {len(rows)} incidents, a right service within the first 1 / 3 / 5:"]
-    for method, order in orders.items():
-        found = [place(rows[i], order(i), answers[i]) for i in range(len(rows))]
+    for method, found in _places(rows).items():
         counts = [sum(one <= most for one in found) for most in (1, 3, 5)]
         shares = " ".join(f"{count:4d} {count / len(rows):6.1%}" for count in counts)
-        out.append(f"  {method:<14} {shares}")
+        out.append(f"  {method:<14} {shares}  (first {_least(counts[0], len(rows))})")
     return out
+
+
+def _least(hits: int, count: int) -> str:
+    return f"≥ {1 - bound(count - hits, count):.1%} with 95 %"
 
 
 def _kinds(rows: Sequence[Row]) -> list[str]:
     by: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in rows:
+    places = _places(rows)
+    for number, row in enumerate(rows):
         counts = by[row["faults"][0]]
-        hit = right(row)
         counts["all"] += 1
-        counts["first"] += hit
-        counts["kind"] += hit and row["kinds"][0] in row["faults"]
+        counts.update(method for method, found in places.items() if found[number] == 1)
+        counts["kind"] += right(row) and row["kinds"][0] in row["faults"]
     total = sum((one for one in by.values()), Counter())
     share = total["kind"] / total["all"]
     out = [f"service and kind of fault right: {total['kind']} of {total['all']}, {share:.1%}"]
-    out += [
-        f"  {name:<14} {one['all']:3d} incidents, service {one['first']:3d}, kind too {one['kind']:3d}"
-        for name, one in sorted(by.items())
-    ]
+    for name, one in sorted(by.items()):
+        first = ", ".join(f"{method} {one[method]}" for method in places)
+        out.append(
+            f"  {name:<14} {one['all']:3d} incidents, kind too {one['kind']:3d}; first: {first}"
+        )
     return out
 
 
@@ -133,7 +149,10 @@ def _changes(rows: Sequence[Row]) -> list[str]:
     hit = sum(row.get("change") in row["culprits"] for row in caused)
     decoyed = sum(row.get("change") in row["decoys"] for row in told)
     return [
-        f"culprit change named: {hit} of {len(caused)}; a decoy named: {decoyed} of {len(told)}"
+        (
+            f"culprit change named: {hit} of {len(caused)} ({_least(hit, len(caused))}); a decoy"
+            f" named: {decoyed} of {len(told)} (≤ {bound(decoyed, len(told)):.1%})"
+        )
     ]
 
 

@@ -107,6 +107,34 @@ _MEANING = frozenset(
 )
 
 
+_NOTHING = re.compile(
+    r"""\breturn\s*\(?(\[\]|\{\}|\(\)|(\w+[.\s])*(\w*(list|dict|set|map|array|collections?|optional)\w*)(\.\w+)?(<[^>]*>)?(\{\}|\(\))|""|'')\)?\s*;?\s*$""",
+    re.IGNORECASE,
+)
+
+
+def emptied(files: Sequence[File]) -> str | None:
+    """Nothing returned where something was."""
+    for one in files:
+        old, new = (
+            [line.text.strip() for line in lines if re.search(r"\breturn\b", line.text)]
+            for lines in (one.removed, one.added)
+        )
+        come = [text for text in new if _NOTHING.search(text)]
+        if len(old) >= len(new) and len(come) > sum(bool(_NOTHING.search(text)) for text in old):
+            return come[0][:80]
+    return None
+
+
+def work(files: Sequence[File]) -> str | None:
+    """A loop over what was looked at once."""
+    for one in files:
+        found = _gained((one,), LOOP)
+        if found and one.removed and not turned(one):
+            return found
+    return None
+
+
 def loops(files: Sequence[File]) -> str | None:
     """A query or remote call that now runs once per turn of a loop, and did not before."""
     for one in files:
