@@ -2,9 +2,9 @@
 
 Per (service, entry operation, template): of the requests that reached the service, the share
 whose trace wrote it, in the window against healthy time. Only ordinary templates that fall silent
-and WARN or ERROR templates that rise count. A request in which a service further in behaves
-oddly too does not count against the service around it: what fails inside is passed up, and each
-service on the way complains of it.
+or are new, and WARN or ERROR templates that rise count. A request in which a service further in
+behaves oddly too does not count against the service around it: what fails inside is passed up,
+and each service on the way complains of it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from rca.suspects.failures import MOST, likelihood
 LOUD = ("WARN", "ERROR", "FATAL")
 THROWN = r"(?i)exception|traceback|panic|threw|stack ?trace|segfault|unhandled|error:"
 TELLING = 0.3  # the score from which a flip marks the requests it is seen in as odd
+KNOWN, RARE = 100, 0.01  # healthy requests after which a line in fewer of them is a strange one
 KEY = ["service", "entry", "template_id"]
 
 
@@ -67,8 +68,9 @@ def _per_request(logs: pl.DataFrame, visits: pl.DataFrame) -> pl.DataFrame:
 def _scored(counted: pl.DataFrame) -> pl.DataFrame:
     """Presence: log-likelihood ratio × Δp², for a rising loud line × Δp, because what it tells of
     may touch few requests; a line that falls may also come less often per request (Welch's t² / 2
-    × relative fall²). Weighed by how well the minutes just before the window agree with healthy
-    time: what was so before is not the incident's."""
+    × relative fall²). An ordinary line that hardly any of KNOWN healthy requests wrote tells as
+    much as a loud one. Weighed by how well the minutes just before the window agree with
+    healthy time: what was so before is not the incident's."""
     p1, p0 = pl.col("k1") / pl.col("n1"), pl.col("k0") / pl.col("n0")
     likely = likelihood(
         pl.col("k1") + 0.5, pl.col("n1") + 1, pl.col("k0") + 0.5, pl.col("n0") + 1
@@ -85,11 +87,15 @@ def _scored(counted: pl.DataFrame) -> pl.DataFrame:
         pl.when((m1 < m0) & (m0 > 1.5) & (p0 > 0.5)).then(fewer).otherwise(0.0),
     )
     loud = pl.when(p1 > p0).then(likely * (p1 - p0)).otherwise(0.0)
+    known = (pl.col("n0") >= KNOWN) & (pl.col("k1") >= 3)
+    strange = known & (p0 <= RARE) & (p1 > p0)
+    quiet = pl.max_horizontal(quiet, pl.when(strange).then(loud).otherwise(0.0))
     agrees = as_before(p1, p0)
     return counted.with_columns(
         before=p0,
         after=p1,
-        rise=likely * (p1 - p0).clip(0) ** 2,
+        strange=strange,
+        rise=pl.when(strange).then(loud).otherwise(likely * (p1 - p0).clip(0) ** 2),
         score=pl.when("loud").then(loud * agrees.clip(0.5)).otherwise(quiet * agrees**1.5),
     )
 
@@ -108,7 +114,8 @@ def as_before(p1: pl.Expr, p0: pl.Expr) -> pl.Expr:
 
 def odd(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     """(trace_id, service): the window's requests in which a service does what it did not do in
-    healthy time: it fails, writes a loud line that is new, or leaves out one it always wrote."""
+    healthy time: it fails, writes a loud or strange line that is new, or leaves out one it always
+    wrote."""
     none = pl.DataFrame(schema={"trace_id": pl.String, "service": pl.String})
     now = spans.filter("bad")
     failed = now.filter("error").select("trace_id", "service")
@@ -117,7 +124,7 @@ def odd(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
         return failed.unique()
     telling = flips(logs, spans, none).filter(pl.col("score") > TELLING)
     seen = lines.select("trace_id", "service", "entry", "template_id").unique()
-    loud = telling.filter("loud").select(KEY)
+    loud = telling.filter(pl.col("loud") | pl.col("strange")).select(KEY)
     rising = seen.join(loud, on=KEY, how="semi").select("trace_id", "service")
     always = telling.filter(~pl.col("loud"), pl.col("before") > 0.8).select(KEY)
     visits = now.select("trace_id", "service", "entry").unique()
