@@ -171,4 +171,7 @@ def within(rows: pa.Table, low: str | None, high: str | None) -> pa.Table:
     if high is not None:
         below = pc.less(traces, high).fill_null(low is None)
         keep = below if low is None else pc.and_(keep, below)
-    return rows if pc.all(keep).as_py() else rows.filter(keep)
+    place = np.flatnonzero(keep.to_numpy())
+    first, last = (int(place[0]), int(place[-1])) if len(place) else (0, -1)
+    together = last - first + 1 == len(place)  # as in a sorted file: then nothing is copied
+    return rows.slice(first, len(place)) if together else rows.filter(keep)
