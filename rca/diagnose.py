@@ -21,10 +21,22 @@ from rca.facts import Facts, Source
 from rca.pod import pod
 from rca.question import Question, Stretch
 from rca.snapshot import Snapshot
-from rca.suspects import SCHEMA, alone, attributes, failures, latency, logs, metrics, network, words
+from rca.suspects import (
+    SCHEMA,
+    alone,
+    attributes,
+    failures,
+    latency,
+    logs,
+    metrics,
+    network,
+    untraced,
+    words,
+)
 
 SHOWN = 5  # suspects and changes in an answer
 SURELY = 0.5  # the blame from which a service is wrong enough to explain what was seen
+HALF = 0.5  # how loud a first look must be that the time before it needs none of its own
 FAINT = 0.02  # a later suspect with less than this says nothing
 NOTHING = "nothing in the telemetry of this time differs from healthy time"
 UNCOMPARED = (
@@ -58,13 +70,18 @@ def look(lake: Lake, question: Question) -> tuple[Facts, pl.DataFrame]:
     window.require_telemetry(lake, stretch)
     source = facts.Source(lake, *window.reach(question), near=stretch)
     seen, found = _look(source, question, stretch)
-    if question.onset is None and not question.baselines and found.height:
-        wide = window.wider(stretch)
+    if question.onset is None:
+        wide = window.wider(question, stretch)
         context = facts.load(source, wide, window.healthy(question, wide), pods=False)
-        began = _onset(context, found, _ranked(seen, found, question))
+        told = found if _loudest(found) >= HALF else max(found, suspects(context), key=_loudest)
+        began = _onset(context, told, _ranked(seen, told, question))
         if began and began < stretch[0]:
             return _look(source, question, (began, stretch[1]))
     return seen, found
+
+
+def _loudest(found: pl.DataFrame) -> float:
+    return max(fuse.loudness(found)["part"].to_list(), default=0.0)
 
 
 def _look(source: Source, question: Question, stretch: Stretch) -> tuple[Facts, pl.DataFrame]:
@@ -80,6 +97,7 @@ def suspects(seen: Facts) -> pl.DataFrame:
             latency.score(network.relieved(seen.spans)),
             failures.score(seen.spans),
             logs.score(seen.logs, seen.spans),
+            untraced.score(seen.logs, seen.spans),
             metrics.score(seen.samples),
             alone.score(seen),
         ]

@@ -34,15 +34,17 @@ def healthy(question: Question, window: Stretch) -> tuple[Stretch, ...]:
 def reach(question: Question) -> tuple[Stretch, tuple[Stretch, ...]]:
     """The recent and the healthy time that all looks of a diagnosis lie in."""
     stretch = first_look(question)
-    if question.onset or question.baselines:
+    if question.onset:
         return stretch, healthy(question, stretch)
-    wide = wider(stretch)
-    return wide, ((healthy(question, wide)[0][0], wide[0]),)
+    wide = wider(question, stretch)
+    return wide, question.baselines or ((healthy(question, wide)[0][0], wide[0]),)
 
 
-def wider(stretch: Stretch) -> Stretch:
-    """The window of the first look with the time before, in which it may have begun."""
-    return stretch[0] - (LONGEST - BEFORE), stretch[1]
+def wider(question: Question, stretch: Stretch) -> Stretch:
+    """The window of the first look with the time before, in which it may have begun; not what is
+    named healthy."""
+    named = [min(end, stretch[0]) for start, end in question.baselines if start < stretch[0]]
+    return max([stretch[0] - (LONGEST - BEFORE), *named]), stretch[1]
 
 
 def require_telemetry(lake: Lake, window: Stretch) -> None:
@@ -80,9 +82,14 @@ def _waiting(lake: Lake, window: Stretch) -> bool:
 
 
 def onset_of(facts: Facts, row: dict[str, object]) -> datetime | None:
-    """When the finding against a suspect began, from its own events."""
+    """When the finding against a suspect began, from its own events; healthy time counts as
+    before, though it may lie after."""
     events = _events(facts, row)
-    return None if events is None or not events.height else change_point(events)
+    if events is None or not events.height:
+        return None
+    later = pl.col("ts") >= facts.window[1]
+    earlier = pl.col("ts") - (events["ts"].max() - facts.window[0])  # type: ignore[operator]
+    return change_point(events.with_columns(pl.when(later).then(earlier).otherwise("ts")))
 
 
 def _events(facts: Facts, row: dict[str, object]) -> pl.DataFrame | None:

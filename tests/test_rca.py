@@ -15,7 +15,7 @@ import pytest
 from lake import TABLES, Lake, UserError
 from rca import changes, evidence, onset, verdict
 from rca.detect import detect
-from rca.diagnose import diagnose
+from rca.diagnose import diagnose, look
 from rca.evidence import UncitedClaim
 from rca.question import Question, of_alert, of_incident
 
@@ -235,6 +235,13 @@ def test_a_gap_in_the_clock_breaks_nothing(lake: Lake, tmp_path: Path) -> None:
     gap = at.is_between(AT - timedelta(minutes=14), AT - timedelta(minutes=3))
     found = diagnose(pruned(lake, tmp_path, "gap", ~gap), Question(AT))
     assert found["suspects"][0]["service"] == "cart"
+
+
+def test_the_onset_is_found_before_the_first_look_where_healthy_time_is_named(lake: Lake) -> None:
+    began = datetime.fromisoformat(TRUTH[0]["onset"])
+    usual = (began - timedelta(minutes=40), began - timedelta(minutes=10))
+    seen, _ = look(lake, Question(began + timedelta(minutes=5), baselines=(usual,)))
+    assert abs(seen.window[0] - began) < timedelta(seconds=45)
 
 
 def test_the_onset_is_where_the_share_rises() -> None:
