@@ -105,9 +105,12 @@ group by 1 order by 1"""
 
 def _logs(ledger: Ledger, when: Stretches, row: Row) -> str:
     grown = "rises" if row["after"] > row["before"] else "falls"
+    one, most = f"{row['before']:.0%}", f"{row['after']:.0%} of its requests"
+    if row["modality"] == "logs/untraced":
+        one, most = f"{row['before']:.2g}", f"{row['after']:.2g} a request"
     claim = (
-        f"a log line of {row['service']} {grown} from {row['before']:.0%} to {row['after']:.0%} of"
-        f" its requests: {str(row.get('text') or row['subject'])[:160]}"
+        f"a log line of {row['service']} {grown} from {one} to {most}:"
+        f" {str(row.get('text') or row['subject'])[:160]}"
     )
     query = f"""select {when.label("l.ts")} as part, count(*) as lines,
   count(distinct l.trace_id) as requests, min(left(l.body, 200)) as example

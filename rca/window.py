@@ -116,6 +116,10 @@ def _events(facts: Facts, row: dict[str, object]) -> pl.DataFrame | None:
         rows, name = (facts.logs, "template_id") if kind == "lines" else (facts.errors, "type")
         mine = rows.filter(pl.col("service") == service)
         return mine.select("ts", abnormal=pl.col(name) == subject)
+    if row["modality"] == "logs/untraced":
+        mine = facts.logs.filter(pl.col("service") == service)
+        falls = float(row["after"] or 0) < float(row["before"] or 0)  # type: ignore[arg-type]
+        return mine.select("ts", abnormal=(pl.col("template_id") == subject) != pl.lit(falls))
     if kind == "logs":
         return _log_events(facts, str(service), str(subject))
     mine = facts.samples.filter(pl.col("service") == service, pl.col("metric") == subject)

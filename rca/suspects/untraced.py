@@ -39,7 +39,7 @@ def score(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
             "before",
             "after",
             "pod",
-            modality=pl.lit("logs"),
+            modality=pl.lit("logs/untraced"),
             fault=pl.when(wrong).then(pl.lit("wrong_return")).otherwise(pl.lit("exception")),
             score=pl.col("score") - pl.col("inner").fill_null(0.0),
             subject="template_id",
