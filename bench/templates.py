@@ -19,6 +19,8 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,18 +64,19 @@ def drain3(lines: pl.DataFrame, python: str) -> Run:
     return Run(found["cpu"], found["seconds"], pl.Series(found["clusters"]))
 
 
-def corpora(lines: int) -> dict[str, pl.DataFrame]:
-    """name → body, truth."""
-    found = {
-        file.stem: log_lines.written(file, lines)
+def corpora(lines: int, only: str = "") -> Iterator[tuple[str, pl.DataFrame]]:
+    """Names that have `only` in them; body, truth."""
+    made: dict[str, Callable[[], pl.DataFrame | None]] = {
+        file.stem: partial(log_lines.written, file, lines)
         for file in sorted(log_lines.FORMATS.glob("*.txt"))
     }
-    real = log_lines.train_ticket()
-    if real is None:
-        print("../shared/data is missing: the real pods' lines are left out")
-    else:
-        found["Train Ticket (real)"] = real
-    return {**found, "sample_data": log_lines.of_the_sample()}
+    made |= {"train_ticket": log_lines.train_ticket, "sample_data": log_lines.of_the_sample}
+    for name, make in made.items():
+        found = make() if only in name else None
+        if found is not None:
+            yield name, found
+        elif only in name:
+            print("../shared/data is missing: the real pods' lines are left out")
 
 
 def told(name: str, lines: pl.DataFrame, mine: list[Run], others: list[Run]) -> str:
@@ -96,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--lines", type=int, default=20_000, help="of each written corpus")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", help="corpora whose name has this")
+    parser.add_argument("--only", default="", help="corpora whose name has this")
     asked = parser.parse_args()
     python = os.environ.get("DRAIN3_PYTHON")
     if not python:
@@ -104,9 +107,7 @@ def main() -> None:
     templates.assign(pl.DataFrame({"body": ["warm up 1"]}))
     print(f"{'corpus':<22}{'lines':>8}{'truth':>7}{'found':>7}{'GA':>8}{'lines/s':>10}"
           f"{'drain3 GA':>11}{'lines/s':>9}{'ratio':>7}{'clock':>7}")  # fmt: skip
-    for name, lines in corpora(asked.lines).items():
-        if asked.only and asked.only not in name:
-            continue
+    for name, lines in corpora(asked.lines, asked.only):
         mine, others = [], []
         for _ in range(asked.runs):
             mine.append(ours(lines))

@@ -26,7 +26,8 @@ def without(
     rows: sparse.csr_matrix, labels: NDArray[np.int64], kinds: int, group: NDArray[np.int64]
 ) -> Array:
     """Scores of every row by the model that learned from all rows but its group's."""
-    inverse = linalg.inv(_gram(rows), overwrite_a=True, assume_a="pos")
+    gram = _gram(rows).astype(np.float32)  # single precision is half the time
+    inverse = linalg.inv(gram, overwrite_a=True, assume_a="pos")
     target = _target(labels, kinds)
     dual, found = inverse @ target, np.zeros_like(target)
     for one in np.unique(group):
