@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Self
 
 import duckdb
@@ -103,7 +104,8 @@ def _connect() -> duckdb.DuckDBPyConnection:
     on standard output, amid an answer in JSON."""
     connection = duckdb.connect(":memory:")
     connection.execute("SET TimeZone='UTC'")
-    connection.execute("SET enable_progress_bar=false")
+    with suppress(duckdb.InvalidInputException):  # a notebook without ipywidgets: there is no bar
+        connection.execute("SET enable_progress_bar=false")
     return connection
 
 
