@@ -30,7 +30,7 @@ demo: $(VENV)/.user ## install, then run the whole pipeline on sample_data/
 	@$(BIN)/rootlake demo
 
 test: $(VENV)/.dev ## install, then run every test
-	@$(BIN)/python -m pytest -n auto --dist loadgroup
+	@$(BIN)/python -m pytest -n auto --dist loadscope
 
 lint: $(VENV)/.dev ## ruff and mypy, as CI runs them
 	@$(BIN)/ruff check .
@@ -46,7 +46,7 @@ bench: $(VENV)/.dev ## the benchmarks, each beside a named alternative
 	  $(BIN)/python -m bench.$$(basename $$file .py) || exit 1; done
 
 soak: $(VENV)/.dev ## tests with more examples (FUZZ=5), 500 runs against failing servers (RUNS=, SEED=)
-	@FUZZ=$(or $(FUZZ),5) $(BIN)/python -m pytest -n auto --dist loadgroup
+	@FUZZ=$(or $(FUZZ),5) $(BIN)/python -m pytest -n auto --dist loadscope
 	@$(BIN)/python -m tests.soak --runs $(or $(RUNS),500) --seed $(or $(SEED),0)
 
 clean: ## remove the environment, caches and the demo's folder

@@ -10,9 +10,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from lake.workers import cores
 
@@ -24,7 +27,11 @@ ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 Done = subprocess.CompletedProcess[str]
 TIMES = int(os.environ.get("FUZZ", "1"))  # as many times the examples: FUZZ=50 looks longer
-LONG = ("test_notebooks", "test_crash", "test_crash_ops", "test_live_interrupt", "test_demo")
+LONG = (
+    "test_demo", "test_real_data", "test_crash_ops", "test_crash", "test_live", "test_quality_run",
+    "test_quality_explain", "test_intents", "test_maintain", "test_live_interrupt", "test_land",
+    "test_quality_slices", "test_sample_data", "test_quality_undo", "test_notebooks",
+)  # fmt: skip
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -32,21 +39,33 @@ def pytest_xdist_auto_num_workers() -> int:
     return cores() + 1
 
 
-@pytest.hookimpl(tryfirst=True)
+class Shared(LoadScopeScheduling):
+    """What a file makes once for its tests is made by one worker; other tests go to any."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return file if makes_once(file) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Shared:
+    """(pytest-xdist's own groups are marks in names of tests, which pytest 9.2 does not let it
+    change.)"""
+    config.option.loadscopereorder = False  # long files first, see below, not those of many tests
+    return Shared(config, log)
+
+
+@cache
+def makes_once(file: str) -> bool:
+    """Whether a file has something costly for all of its tests."""
+    return file.endswith("test_demo.py") or 'fixture(scope="' in (ROOT / file).read_text(
+        encoding="utf-8"
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under xdist, what a module makes for its tests is made by one worker, and long tests come
-    early, so that the workers end together."""
-    for item in items:
-        if shares(item) and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: item.path.stem not in LONG)
-
-
-def shares(item: pytest.Item) -> bool:
-    """Whether a test takes something its module makes once."""
-    info = getattr(item, "_fixtureinfo", None)
-    made = info.name2fixturedefs.values() if info else ()
-    return any(found[-1].scope == "module" for found in made)
+    """Long tests come early, so that the workers end together; first what makes the demo."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
 
 
 def process(*words: str | Path, cwd: Path | None = None, path: Path | None = None) -> Done:

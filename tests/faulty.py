@@ -51,6 +51,7 @@ def serving(route: Route, faults: Faults | None = None) -> Iterator[str]:  # noq
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else the body waits for the answer to the head
 
         def do_GET(self) -> None:
             place = urlsplit(self.path)

@@ -39,14 +39,14 @@ def spans(count: int, per_trace: int = 2) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_thousand_traces_behind_a_limit_of_twenty_are_complete(tmp_path: Path) -> None:
+def test_five_thousand_traces_behind_a_limit_of_a_hundred_are_complete(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
-    with faulty.serving(faulty.Jaeger(spans(1000))) as url:
-        landed = ingest(lake, "jaeger", url, since=START, until=END, limit=20, window=3600)
-        assert landed.rows == 2_000
-        assert ingest(lake, "jaeger", url, since=START, until=END, limit=20).rows == 0
+    with faulty.serving(faulty.Jaeger(spans(5000))) as url:
+        landed = ingest(lake, "jaeger", url, since=START, until=END, limit=100, window=3600)
+        assert landed.rows == 10_000
+        assert ingest(lake, "jaeger", url, since=START, until=END, limit=100).rows == 0
     rows = lake.read("raw_spans")
-    assert rows.select("trace_id", "span_id").n_unique() == rows.height == 2_000
+    assert rows.select("trace_id", "span_id").n_unique() == rows.height == 10_000
 
 
 def test_more_traces_at_one_instant_than_a_reply_holds_is_said_and_nothing_written(
@@ -262,13 +262,11 @@ def soaked() -> Iterator[None]:
         yield
 
 
-@pytest.mark.xdist_group("soak")
 @pytest.mark.parametrize("seed", range(9), ids=sorted(soak.SOURCES))
 def test_soak_in_short(seed: int, soaked: None) -> None:
     soak.once(1008 + seed)
 
 
-@pytest.mark.xdist_group("soak")
 @pytest.mark.parametrize("broken", ["doubles", "forgets late rows"])
 def test_the_soak_notices_a_broken_pull(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if broken == "doubles":

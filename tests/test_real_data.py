@@ -15,8 +15,6 @@ from lake import Lake, sql
 from quality.account import account
 from quality.run import repair
 
-pytestmark = pytest.mark.xdist_group("real data")
-
 EARLY = """
 select count(*) from spans child join spans parent
 on child.trace_id = parent.trace_id and child.parent_span_id = parent.span_id
