@@ -51,3 +51,17 @@ def test_a_trace_id_of_all_rows_is_one_slice(tmp_path: Path) -> None:
     pl.DataFrame({"trace_id": ["0"] * 2000}).write_parquet(path)
     (one,) = plan.slices([(str(path), DAY)], 1000)
     assert one.rows == 2000
+
+
+def test_wide_rows_make_more_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(7)
+    path = tmp_path / "wide.parquet"
+    ids = sorted(hex_id(rng) for _ in range(ROWS))
+    pl.DataFrame({"trace_id": ids, "attributes": ids}).write_parquet(path)
+    files = [(str(path), DAY)]
+    assert len(plan.slices(files)) == 1
+    monkeypatch.setattr(plan, "BYTES", 2000)
+    slices = plan.slices(files)
+    assert len(slices) > 3
+    sizes = [sum(part.num_rows for part in plan.read(one, ["trace_id"])) for one in slices]
+    assert sum(sizes) == ROWS

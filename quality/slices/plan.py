@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROWS = 1_000_000  # of a slice, about
+BYTES = 400 << 20  # of a slice, about, as its file holds them before they are compressed
 WORTH = 200_000  # rows that are faster by all cores, their start included
 KNOTS = 4096  # at which the rows before an id are estimated
 STEP = 4  # row groups read at a time
@@ -52,6 +53,7 @@ class _Group:
     day: date
     number: int
     rows: int
+    size: int
     least: str | None  # None: not known
     most: str | None
     nulls: bool
@@ -76,13 +78,14 @@ def _groups(path: str, day: date) -> Iterator[_Group]:
         known = stats is not None and stats.has_min_max
         nulls = stats is None or stats.null_count is None or stats.null_count > 0
         least, most = (stats.min, stats.max) if known else (None, None)
-        yield _Group(path, day, number, group.num_rows, least, most, nulls)
+        yield _Group(path, day, number, group.num_rows, group.total_byte_size, least, most, nulls)
 
 
 def _edges(groups: Sequence[_Group], rows: int, of: int) -> list[str]:
     """Trace ids between slices."""
     total = sum(group.rows for group in groups)
     many = 1 if total <= rows * 5 // 4 else max(round(total / rows), 2)
+    many = max(many, round(sum(group.size for group in groups) / BYTES))
     if total > WORTH:
         many = -(-many // of) * of
     if many == 1:
