@@ -17,7 +17,7 @@ from quality.clock import hosts, joined, steps
 from quality.clock.lines import WINDOW, Line, between, settled
 from quality.clock.solve import Solution, solve
 from quality.rules import time_zone
-from quality.rules.time_unit import plausible
+from quality.rules.time_unit import DAY, plausible
 
 __all__ = ["WINDOW", "Line", "settled"]  # and what is defined here
 NAME = "clock_skew"
@@ -49,18 +49,18 @@ def lines(spans: pl.DataFrame) -> list[Line]:
 
 
 def judged(gathered: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, set[str]]]:
-    """The windows in which clocks are wrong, and whose."""
-    wrong = hosts.suspects(gathered) if gathered.height else set()
-    for window in windows(gathered):
-        if here := hosts.within(window, wrong):
-            yield window, here
+    """The windows in which clocks are wrong, and whose: as the calls of their day tell."""
+    for day in _divided(gathered, DAY):
+        wrong = hosts.suspects(day)
+        for window in _divided(day, WINDOW):
+            if here := hosts.within(window, wrong):
+                yield window, here
 
 
-def windows(gathered: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """The bounds by hour."""
-    keyed = gathered.with_columns(window=pl.col("at") // WINDOW)
-    for part in keyed.partition_by("window", maintain_order=True):
-        yield part.drop("window")
+def _divided(gathered: pl.DataFrame, size: int) -> list[pl.DataFrame]:
+    """The bounds by stretches of time of one size (ns)."""
+    keyed = gathered.with_columns(part=pl.col("at") // size)
+    return keyed.partition_by("part", maintain_order=True, include_key=False)
 
 
 def lines_of(window: pl.DataFrame, every: pl.DataFrame, wrong: set[str]) -> Iterator[Line]:

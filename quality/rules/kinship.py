@@ -18,7 +18,9 @@ EDGE = ["service", "operation", "service_above", "operation_above"]
 
 
 class Kin(NamedTuple):
-    """edges   which operations call which (EDGE), and how often (`times`)
+    """What the rows of a day tell.
+
+    edges   which operations call which (EDGE), and how often (`times`)
     grains  how finely operations tell their times: service, operation, rows, grain (ns)
     loose   edges (EDGE) whose children do not always lie inside their parents, by right clocks;
             None before those are known
@@ -34,7 +36,7 @@ _KNOWN: ContextVar[Kin | None] = ContextVar("kinship", default=None)
 
 @contextmanager
 def known(kin: Kin) -> Iterator[None]:
-    """While some rows of many are looked at: what all of them tell."""
+    """While some rows of a day are looked at: what all of them tell."""
     token = _KNOWN.set(kin)
     try:
         yield

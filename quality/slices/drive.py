@@ -7,7 +7,7 @@ but what the rules changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -99,16 +99,21 @@ def _files(lake: Lake, seen: Collection[date], folder: Path) -> list[tuple[str, 
 def _outcome(lake: Lake, job: _Job, slices: list[plan.Slice], days: Collection[date]) -> Outcome:
     judged = job.map("slice", [partial(judge.judged, one, job.folder) for one in slices])
     _pull(job, judged)
-    numbers = range(second.divide(job.folder, [one.number for one in slices]))
-    kin = _kin(judged)
+    batches = second.divide(job.folder, [one.number for one in slices])
+    kin = _kin(judged, set(batches))
     hours = job.map(
-        "links, batch", [partial(second.linked, n, job.folder, job.off, kin) for n in numbers]
+        "links, batch",
+        [partial(second.linked, n, job.folder, job.off, kin[day]) for n, day in enumerate(batches)],
     )
     lines = _lines(job, [*(one.hours for one in judged), *hours])
     fixed = [day for day, off in job.off.days.items() if skew.NAME in off]
-    kin = kin._replace(loose=_loose(job, slices, numbers, lines, fixed))
+    kin = _loose(job, slices, len(batches), lines, fixed, kin)
     timed = job.map(
-        "times, batch", [partial(second.timed, n, job.folder, lines, job.off, kin) for n in numbers]
+        "times, batch",
+        [
+            partial(second.timed, n, job.folder, lines, job.off, kin[day])
+            for n, day in enumerate(batches)
+        ],
     )
     table = (lake.folder or job.folder) / "spans"
     finished = job.map(
@@ -130,25 +135,39 @@ def _pull(job: _Job, judged: Sequence[judge.Judged]) -> None:
         job.map("looked up, slice", work)
 
 
-def _kin(judged: Sequence[judge.Judged]) -> kinship.Kin:
-    edges = pl.concat([one.kin for one in judged]).group_by(kinship.EDGE).agg(pl.col("times").sum())
-    grains = time_unit.coarseness(pl.concat([one.grains for one in judged]))
-    return kinship.Kin(edges.sort(kinship.EDGE), grains)
+def _kin(judged: Sequence[judge.Judged], days: Collection[date]) -> dict[date, kinship.Kin]:
+    edges, grains = (
+        pl.concat([getattr(one, name) for one in judged]) for name in ("kin", "grains")
+    )
+    edges = edges.group_by("day", *kinship.EDGE).agg(pl.col("times").sum()).sort(kinship.EDGE)
+    return {
+        day: kinship.Kin(_of(edges, day), time_unit.coarseness(_of(grains, day))) for day in days
+    }
+
+
+def _of(rows: pl.DataFrame, day: date) -> pl.DataFrame:
+    return rows.filter(pl.col("day") == day).drop("day")
 
 
 def _loose(
     job: _Job,
     slices: Sequence[plan.Slice],
-    batches: Sequence[int],
+    batches: int,
     lines: list[skew.Line],
     fixed: Sequence[date],
-) -> pl.DataFrame:
-    """The calls that do not always lie inside their caller, told by all rows (`kinship.loose`)."""
+    kin: Mapping[date, kinship.Kin],
+) -> dict[date, kinship.Kin]:
+    """With the calls that do not always lie inside their caller, told by all rows of the day
+    (`kinship.loose`)."""
     work = [
         *(partial(nesting.of_slice, one.number, job.folder, lines, fixed) for one in slices),
-        *(partial(nesting.of_batch, number, job.folder, lines, job.off) for number in batches),
+        *(partial(nesting.of_batch, n, job.folder, lines, job.off) for n in range(batches)),
     ]
-    return kinship.rarely_nested(pl.concat(job.map("calls counted", work)))
+    found = pl.concat(job.map("calls counted", work))
+    return {
+        day: known._replace(loose=kinship.rarely_nested(_of(found, day)))
+        for day, known in kin.items()
+    }
 
 
 def _lines(job: _Job, hours: Sequence[pl.DataFrame]) -> list[skew.Line]:

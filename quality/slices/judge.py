@@ -25,13 +25,20 @@ SHIFT = 32  # a row's number is that of its slice, shifted so far, and its place
 CALLS = pl.Schema(
     {"caller": pl.String, "callee": pl.String, "at": pl.Int64, "low": pl.Int64, "high": pl.Int64}
 )
+COUNTED = pl.Schema(
+    {
+        "day": pl.Date,
+        **dict.fromkeys(kinship.EDGE, pl.String),
+        **dict.fromkeys(("out", "times"), pl.Int64),
+    }
+)  # edges of each day: in how many rows a child is not inside its parent, and of how many
 
 
 class Judged(NamedTuple):
     """What a slice left in the scratch folder: how many rows, and how many of them are suspect;
     whether 64-bit trace ids stand there as 16 or as 32 digits; how many calls between hosts by
-    hour; which operations call which (`rules.kinship`), and
-    of how many rows of an operation (rows) the time is in whole milliseconds (whole)."""
+    hour; and, each by day, which operations call which (`rules.kinship`) and of how many rows of an
+    operation (rows) the time is in whole milliseconds (whole)."""
 
     number: int
     rows: int
@@ -48,6 +55,7 @@ def judged(one: plan.Slice, folder: Path) -> Judged:
     rows = decode.decoded(one)
     found = triage.triage(rows)
     rows = rows.append_column("healthy", pa.array(found.healthy))
+    rows = rows.append_column("alone", pa.array(_alone(rows, found.trace)))
     for name in ("trace", "low", "span", "parent"):
         rows = rows.append_column(f"{name}_number", pa.array(getattr(found, name)))
     decode.write(str(folder / f"rows-{one.number}"), rows)
@@ -64,19 +72,40 @@ def hours(calls: pl.DataFrame) -> pl.DataFrame:
     return calls.group_by(pl.col("at") // skew.WINDOW).len("calls").rename({"at": "hour"})
 
 
+def _alone(rows: pa.Table, trace: Numbers) -> Numbers:
+    """The day a row was received for, where its trace has rows of no other; else 0. What is counted
+    by day is counted over these: they are the same rows whichever days are made together."""
+    day = _days(rows)
+    if len(np.unique(day[day != 0])) < 2:
+        return day
+    placed = pl.DataFrame({"trace": trace, "day": day}).with_columns(
+        known=pl.when(pl.col("day") != 0).then("day")
+    )
+    low, high = (getattr(pl.col("known"), name)().over("trace") for name in ("min", "max"))
+    return placed.select(pl.when(low == high).then("day").otherwise(0)).to_series().to_numpy()
+
+
+def _days(rows: pa.Table) -> Numbers:
+    days: Numbers = flat(rows, "date").cast(pa.int32()).to_numpy()
+    return days
+
+
 def _kin(rows: pa.Table, found: triage.Triage) -> pl.DataFrame:
     child = np.flatnonzero(found.linked)
     return edges(rows, child, found.parent[child], np.zeros(len(child), bool)).drop("out")
 
 
 def edges(rows: pa.Table, child: Numbers, above: Numbers, out: Numbers) -> pl.DataFrame:
-    """How often which operations call which, by the places of children and of their parents, and
-    how often a child is `out`: as `kinship.nested` counts."""
-    codes: dict[str, Numbers] = {}
+    """How often which operations call which, by day and by the places of children and of their
+    parents, and how often a child is `out`: as `kinship.nested` counts. Traces of one day alone."""
+    day = flat(rows, "alone").to_numpy()[child]
+    whole = day != 0
+    child, above, out = child[whole], above[whole], out[whole]
+    codes: dict[str, Numbers] = {"day": day[whole]}
     for name in ("service", "operation"):
         code = flat(rows, name).indices.fill_null(-1).to_numpy()
         codes |= {name: code[child], f"{name}_above": code[above]}
-    each = pl.DataFrame({**codes, "out": out}).group_by(kinship.EDGE)
+    each = pl.DataFrame({**codes, "out": out}).group_by("day", *kinship.EDGE)
     counted = each.agg(pl.col("out").sum(), pl.len().alias("times")).cast(pl.Int64)
     names = {
         name: pl.Series(flat(rows, name).dictionary, dtype=pl.String)
@@ -86,26 +115,29 @@ def edges(rows: pa.Table, child: Numbers, above: Numbers, out: Numbers) -> pl.Da
         name: names[name.removesuffix("_above")].gather(counted[name].set(counted[name] < 0, None))
         for name in kinship.EDGE
     }
-    return pl.DataFrame({**known, "out": counted["out"], "times": counted["times"]})
+    day = counted["day"].cast(pl.Int32).cast(pl.Date)
+    counts = (counted["out"], counted["times"])
+    return pl.DataFrame(dict(zip(COUNTED, (day, *known.values(), *counts), strict=True)))
 
 
 def _grains(rows: pa.Table) -> pl.DataFrame:
-    """Per operation its rows of a time that can be, and those of a whole millisecond."""
+    """Per day and operation its rows of a time that can be, and those of a whole millisecond."""
     sound = triage.timely(rows)
     start = flat(rows, "start_ns").fill_null(0).to_numpy()
     both = [flat(rows, name) for name in ("service", "operation")]
     codes = {
         name: one.indices.fill_null(-1).to_numpy() for name, one in zip(_OF, both, strict=True)
     }
+    codes |= {"day": _days(rows)}
     each = pl.DataFrame({**codes, "rows": sound, "whole": sound & (start % 1_000_000 == 0)})
-    counted = each.group_by(_OF).agg(pl.col("rows", "whole").sum().cast(pl.Int64))
+    counted = each.group_by("day", *_OF).agg(pl.col("rows", "whole").sum().cast(pl.Int64))
     known = {
         name: pl.Series(one.dictionary, dtype=pl.String).gather(
             counted[name].set(counted[name] < 0, None)
         )
         for name, one in zip(_OF, both, strict=True)
     }
-    return counted.with_columns(**known)
+    return counted.with_columns(pl.col("day").cast(pl.Date), **known)
 
 
 def suspects(rows: pa.Table, number: int, which: Numbers) -> pl.DataFrame:

@@ -1,5 +1,5 @@
 """Between the clocks and the rules that compare times: how often a call lies inside its caller, by
-right clocks, counted over the rows of all slices (`rules.kinship.nested`)."""
+right clocks, counted by day over the rows of all slices (`rules.kinship.nested`)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from lake import UNPLACED
 from quality.clock import skew
 from quality.rules import kinship
 from quality.slices import decode, finish, judge
@@ -44,4 +45,20 @@ def of_batch(number: int, folder: Path, lines: list[skew.Line], off: Suppressed)
     rows, about = (pl.read_ipc(folder / f"{name}-{number}") for name in ("linked", "about"))
     exempt = off.exempt(about["day"], about["row"])
     timed = exempt.apply(skew.NAME, partial(skew.shift, found=lines), rows)
-    return kinship.nested(timed, timed.select("service", "operation").unique())
+    days = _alone(timed, about).partition_by("day", as_dict=True, include_key=False)
+    counted = [
+        kinship.nested(some, some.select("service", "operation").unique()).select(
+            pl.lit(day).alias("day"), pl.all()
+        )
+        for (day,), some in sorted(days.items())
+    ]
+    return pl.concat(counted or [pl.DataFrame(schema=judge.COUNTED)])
+
+
+def _alone(rows: pl.DataFrame, about: pl.DataFrame) -> pl.DataFrame:
+    """The rows of traces that have a root, and rows of one `day` alone, as `judge` tells them."""
+    placed = pl.when(pl.col("day") != UNPLACED).then("day")
+    joined = rows.join(about.select("row", placed.alias("day")), on="row", maintain_order="left")
+    low, high = (getattr(pl.col("day"), name)().over("trace_id") for name in ("min", "max"))
+    rooted = pl.col("parent_span_id").is_null().any().over("trace_id")
+    return joined.filter(low == high, rooted, pl.col("trace_id").is_not_null()).drop_nulls("day")

@@ -2,12 +2,15 @@
 
 Rows that could concern each other stay together: rows of one trace, a row and the spans that a
 link out of its own trace could mean, a trace and the half of its id. What is together makes a
-batch with others until it is large enough.
+batch with others of its day until it is large enough. Its day is the first that its rows were
+received for: what rules ask of many rows is counted by day, so that a row is judged alike
+whichever days are made together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from lake import UNPLACED
 from quality import derived, moves, outcome, spans
 from quality.clock import bounds, skew
 from quality.rules import kinship
@@ -41,7 +45,7 @@ def sought(folder: Path, numbers: Sequence[int]) -> dict[str, Numbers]:
 
 
 def _keys(file: Path) -> pl.DataFrame:
-    return pl.read_ipc(file, columns=list(_KEYS))
+    return pl.read_ipc(file, columns=[*_KEYS, "day"])
 
 
 def _dangling(rows: pl.DataFrame) -> pl.Series:
@@ -51,11 +55,12 @@ def _dangling(rows: pl.DataFrame) -> pl.Series:
     return lost["link"].unique()
 
 
-def batches(rows: pl.DataFrame, size: int = ROWS) -> Numbers:
-    """The batch of each row, from its numbers (`judge.suspects`)."""
+def batches(rows: pl.DataFrame, size: int = ROWS) -> tuple[Numbers, list[date]]:
+    """The batch of each row, from its numbers (`judge.suspects`), and the day of each batch."""
     count = rows.height
-    if count <= size:
-        return np.zeros(count, np.int64)
+    days = rows["day"].filter(rows["day"] != UNPLACED).unique().to_list()
+    if count <= size and len(days) < 2:
+        return np.zeros(count, np.int64), (days or [UNPLACED])[: min(count, 1)]
     from scipy.sparse import coo_array  # slow to import, and few days have so many suspects
     from scipy.sparse.csgraph import connected_components
 
@@ -78,18 +83,26 @@ def batches(rows: pl.DataFrame, size: int = ROWS) -> Numbers:
     left, right = (np.concatenate(side) for side in zip(*edges, strict=True))
     graph = coo_array((np.ones(len(left), bool), (left, right)), (nodes, nodes))
     part = connected_components(graph, directed=False)[1][:count]
-    _, part, sizes = np.unique(part, return_inverse=True, return_counts=True)
-    before = np.cumsum(sizes) - sizes
-    _, batch = np.unique(before // size, return_inverse=True)
-    return np.asarray(batch[part])
+    return _gathered(rows["day"].set(rows["day"] == UNPLACED, None), part, size)
 
 
-def divide(folder: Path, numbers: Sequence[int]) -> int:
-    """Suspect and pulled rows of all slices into batches; how many there are."""
+def _gathered(day: pl.Series, part: Numbers, size: int) -> tuple[Numbers, list[date]]:
+    """The batch of each row, of parts (numbers) that have the same first `day`, and that day."""
+    rows = pl.DataFrame({"part": part, "day": day})
+    parts = rows.group_by("part").agg(pl.col("day").min().fill_null(UNPLACED), pl.len())
+    parts = parts.sort("day", "part")
+    before = (pl.col("len").cum_sum() - pl.col("len")).over("day")
+    parts = parts.with_columns(batch=pl.struct("day", before // size).rle_id().cast(pl.Int64))
+    found = rows.drop("day").join(parts, on="part", maintain_order="left")["batch"].to_numpy()
+    return found, parts.unique("batch", maintain_order=True)["day"].to_list()
+
+
+def divide(folder: Path, numbers: Sequence[int]) -> list[date]:
+    """Suspect and pulled rows of all slices into batches; the day of each."""
     files = [folder / f"{kind}-{n}" for n in numbers for kind in ("suspects", "called")]
     files = [file for file in files if file.exists()]
     keys = [_keys(file) for file in files]
-    batch = batches(pl.concat(keys)) if keys else np.zeros(0, np.int64)
+    batch, days = batches(pl.concat(keys)) if keys else (np.zeros(0, np.int64), [])
     low = 0
     for place, (file, held) in enumerate(zip(files, keys, strict=True)):
         mine = pl.Series("batch", batch[low : low + held.height])
@@ -98,7 +111,7 @@ def divide(folder: Path, numbers: Sequence[int]) -> int:
         rows = rows.with_columns(mine)
         for (number,), part in rows.partition_by("batch", as_dict=True).items():
             part.drop("batch").write_ipc(folder / f"part-{number}-{place}")
-    return int(batch.max(initial=-1)) + 1
+    return days
 
 
 def linked(number: int, folder: Path, off: Suppressed, kin: kinship.Kin) -> pl.DataFrame:
