@@ -73,8 +73,10 @@ def jaeger(rows: list[traces.Row]) -> str:
     return json.dumps({"data": found})
 
 
-def shifted(rows: list[traces.Row], days: int) -> list[traces.Row]:
-    return [{**row, "start": row["start"] + days * _day(row["start"])} for row in rows]
+def shifted(rows: list[traces.Row], days: int, by: int = 0) -> list[traces.Row]:
+    """The rows so many days, and `by` µs, later."""
+    late = days * DAY_US + by
+    return [{**row, "start": row["start"] + late * _day(row["start"]) // DAY_US} for row in rows]
 
 
 def _day(start: int) -> int:
