@@ -61,6 +61,10 @@ class Lake:
         """Whether every table is there."""
         return all(self._is_table(name) for name in TABLES)
 
+    def writable(self, name: str = "") -> bool:
+        """Whether this process may write here, or to a table; an object store tells when tried."""
+        return self.folder is None or os.access(self.folder / name, os.W_OK)
+
     def create(self) -> Lake:
         """Make the tables that are not there yet, with their full schema; existing ones stay.
 
@@ -365,6 +369,10 @@ class Lake:
     ) -> None:
         """One commit through the handle that was looked at, so a racing writer is noticed; with no
         `retries` any other commit is one."""
+        if not self.writable(name):
+            raise UserError(
+                f"{self.uri(name)} cannot be written to from here; nothing was changed."
+            )
         marks = [Transaction(app, version) for app, version in (transactions or {}).items()]
         write_deltalake(
             opened,

@@ -42,11 +42,13 @@ NOTHING = "nothing in the telemetry of this time differs from healthy time"
 UNCOMPARED = (
     "there is no healthy time to compare with (--baseline FROM/TO names some): nobody is blamed"
 )
+UNKEPT = "this answer is not kept in the lake, which cannot be written to from here"
 Row = dict[str, Any]
 
 
 def diagnose(lake: Lake, question: Question, now: datetime | None = None) -> Row:
-    """The answer, as `rootlake diagnose --json` prints it; it is kept in `diagnoses`.
+    """The answer, as `rootlake diagnose --json` prints it; it is kept in `diagnoses`, unless the
+    lake is not ours to write, which stands in `missing`.
 
     Raises UserError when there is no telemetry at the time asked for.
     """
@@ -59,7 +61,10 @@ def diagnose(lake: Lake, question: Question, now: datetime | None = None) -> Row
         answer = _answer(still, ledger, question, seen, found, ranked, onset)
     answer["duration_ms"] = round((time.perf_counter() - began) * 1000)
     check(answer)
-    keep.store(lake, answer, now or datetime.now(UTC), question.trigger)
+    if lake.writable():
+        keep.store(lake, answer, now or datetime.now(UTC), question.trigger)
+    else:
+        answer["missing"].append(UNKEPT)
     return answer
 
 

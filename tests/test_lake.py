@@ -152,3 +152,11 @@ def test_a_table_of_a_newer_delta_protocol_is_left_alone(lake: Lake) -> None:
 def test_no_lake_is_one_clear_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no lake at"):
         Lake(tmp_path / "nowhere").require()
+
+
+def test_a_table_that_is_not_ours_to_write_is_refused_in_one_sentence(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lake.store.os.access", lambda *_: False)  # as root it could be written
+    with pytest.raises(UserError, match="samples cannot be written to from here"):
+        lake.replace_day("samples", date(2025, 3, 11), samples([1.0]))

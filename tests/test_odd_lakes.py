@@ -22,7 +22,7 @@ import rootlake as api
 from lake import Lake, UserError
 from rca import evidence
 from rca.detect import detect
-from rca.diagnose import NOTHING, UNCOMPARED, diagnose
+from rca.diagnose import NOTHING, UNCOMPARED, UNKEPT, diagnose
 from rca.question import Question
 from rca.report.html import page
 from rca.report.terminal import render
@@ -297,3 +297,15 @@ def test_the_answer_is_the_same_whatever_the_threads_and_the_seed(
     first, second = (run.communicate()[0] for run in runs)
     assert "llm-gateway" in first
     assert first == second
+
+
+def test_a_lake_that_cannot_be_written_to_is_answered_from_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = fill(Lake(tmp_path / "lake"), {"spans": BAD})
+    monkeypatch.setattr(Lake, "append", None)  # as root the folder could be written to
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    answer = diagnose(lake, ASKED)
+    assert answer["suspects"][0]["service"] == "stock"
+    assert UNKEPT in answer["missing"]
+    assert not lake.read("incidents").height
