@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from typing import Self
 
 import polars as pl
 
@@ -62,39 +63,70 @@ def land(
 ) -> Landed:
     """Write every piece that has not landed yet; `progress` hears after each one.
 
-    A piece of a live source lands by itself, before the next is read: what the lake holds is
-    what the next one is compared with.
+    A piece of a live source that may hold what came before lands by itself, before the next is
+    read: what the lake holds is what the next one is compared with. Others land together, until
+    they weigh enough or go on from one another; where one cannot be read, those before it land.
     """
-    landed, waiting, weight = Landed(), list[Read](), 0
-    idle: Piece | None = None
-    for piece, read in _ahead(_unlanded(lake, pieces, landed)):
-        if piece.parts:
-            _land_parts(lake, piece, landed, progress, masked)
-            continue
-        batch = _fresh(lake, piece, mask(piece.table, read(), masked))
-        if idle is not None and idle.app == piece.app:
-            piece = dataclasses.replace(piece, after=idle.after)  # noqa: PLW2901
-        elif idle is not None:
-            _commit(lake, [(idle, nothing(idle))])
-        idle = None
-        if piece.stream and batch.nothing:
-            # a position alone is written with what follows, or at the end
-            idle = piece if piece.bounds[0] < piece.bounds[1] else None
-            continue
-        waiting.append((piece, batch))
-        weight += int(batch.rows.estimated_size())
-        if weight >= COMMIT_BYTES or piece.stream or piece.table != waiting[0][0].table:
-            _commit(lake, waiting)
-            waiting, weight = [], 0
-        landed.pieces += 1
-        landed.add(batch)
-        landed.share = piece.share
-        if progress:
-            progress(landed, piece.origin)
-    _commit(lake, waiting)
-    if idle is not None:
-        _commit(lake, [(idle, nothing(idle))])
+    landed, idle = Landed(), list[Piece]()
+    with _Waiting(lake) as waiting:
+        for piece, read in _ahead(_unlanded(lake, pieces, landed)):
+            if piece.parts:
+                _land_parts(lake, piece, landed, progress, masked)
+                continue
+            waiting.before(piece)
+            batch = _fresh(lake, piece, mask(piece.table, read(), masked))
+            if idle and idle[0].app == piece.app:
+                piece = dataclasses.replace(piece, after=idle[0].after)  # noqa: PLW2901
+            else:
+                _commit(lake, [(one, nothing(one)) for one in idle])
+            idle = []
+            if piece.stream and batch.nothing:
+                # a position alone is written with what follows, or at the end
+                idle = [piece] if piece.bounds[0] < piece.bounds[1] or not piece.again else []
+                continue
+            waiting.add(piece, batch)
+            landed.pieces += 1
+            landed.add(batch)
+            landed.share = piece.share
+            if progress:
+                progress(landed, piece.origin)
+    _commit(lake, [(one, nothing(one)) for one in idle])
     return landed
+
+
+class _Waiting:
+    """Pieces that are read, and will land in one commit; at the latest at the end of the context,
+    also when a later one cannot be read."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self._reads: list[Read] = []
+        self._weight = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or issubclass(kind, UserError):
+            self.commit()
+
+    def before(self, piece: Piece) -> None:
+        """What waits lands now if a piece goes on from it."""
+        if any(piece.app == one.app for one, _ in self._reads):
+            self.commit()
+
+    def add(self, piece: Piece, batch: Batch) -> None:
+        """One more, and all of them landed if that is enough."""
+        self._reads.append((piece, batch))
+        self._weight += int(batch.rows.estimated_size())
+        alone = piece.stream and piece.again
+        if self._weight >= COMMIT_BYTES or alone or piece.table != self._reads[0][0].table:
+            self.commit()
+
+    def commit(self) -> None:
+        """Land them."""
+        _commit(self.lake, self._reads)
+        self._reads, self._weight = [], 0
 
 
 def _fresh(lake: Lake, piece: Piece, batch: Batch) -> Batch:

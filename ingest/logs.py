@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from ingest.source import Options, Source
 from ingest.window import Window
 from lake import UserError
 
+Position = Callable[[str], int]
 STALE = 3600.0  # seconds after which a file's last, unfinished line is taken as it is
 
 
@@ -48,28 +49,28 @@ class Logs(Source):
         read keeps no other from being read.
         """
         found = files.files(self.given.target, ".log", ".jsonl", ".ndjson", ".json")
-        errors, taken = list[UserError](), set[str]()
+        errors, ahead = list[UserError](), dict[str, int]()
         for path, share in files.shares(found):
             try:
-                piece = self._new(path, window)
+                piece = self._new(path, partial(_position, window, ahead))
             except UserError as error:
                 if path.exists():
                     errors.append(error)
                 continue
-            if piece and piece.batch not in taken:  # a copy of the same log is gone on with later
-                taken.add(piece.batch)
+            if piece:
+                ahead |= {piece.app: piece.number, **piece.marks}
                 yield dataclasses.replace(piece, share=share)
         if errors:
             more = f" (and {len(errors) - 1} other files)" if len(errors) > 1 else ""
             raise UserError(f"{errors[0]}{more} All other files were read.")
 
-    def _new(self, path: Path, window: Window) -> Piece | None:
+    def _new(self, path: Path, position: Position) -> Piece | None:
         pod = pod_of(path)
         content, age = files.moving(path)
         end = len(content) if path.suffix == ".gz" or age >= STALE else whole_lines(content)
         if not end:
             return None
-        name, start = _known(window, content, *(pod or ()))
+        name, start = _known(position, content, *(pod or ()))
         if start >= end:
             return None
         text = content[max(start, 0) : end].decode("utf-8-sig", errors="backslashreplace")
@@ -93,7 +94,12 @@ class Logs(Source):
         )
 
 
-def _known(window: Window, content: bytes, *pod: str) -> tuple[str, int]:
+def _position(window: Window, ahead: Mapping[str, int], app: str) -> int:
+    """Where the lake stands, or will when the pieces read before have landed."""
+    return ahead[app] if app in ahead else window.position("raw_logs", app)
+
+
+def _known(position: Position, content: bytes, *pod: str) -> tuple[str, int]:
     """The stream a file's content goes on, and up to which byte it is in the lake (-1: nothing).
 
     Files that begin alike are told apart by what they held when they were read last.
@@ -101,10 +107,10 @@ def _known(window: Window, content: bytes, *pod: str) -> tuple[str, int]:
     first = content_id(content.split(b"\n", 1)[0].rstrip(b"\r"), *pod)
     for place in range(1_000_000):
         name = f"{first}-{place}" if place else first
-        offset = window.position("raw_logs", f"logs/{name}")
+        offset = position(f"logs/{name}")
         if offset < 0:
             break
-        held = window.position("raw_logs", f"logs/{name}/held")
+        held = position(f"logs/{name}/held")
         if offset <= len(content) and _held(content[:offset]) == held:
             return name, offset
     return name, -1
