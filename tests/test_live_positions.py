@@ -221,3 +221,33 @@ def test_a_container_may_change_its_form_within_a_file(tmp_path: Path) -> None:
     landed = ingest(lake, "logs", tmp_path / "pods")
     assert (landed.rows, landed.quarantined) == (2, 1)
     assert lake.read("raw_logs").sort("ts")["body"].to_list() == ["one", "two"]
+
+
+def test_the_files_of_a_folder_land_in_one_commit(tmp_path: Path) -> None:
+    folder, lake = tmp_path / "logs", Lake(tmp_path / "lake").create()
+    folder.mkdir()
+    for number in range(5):
+        (folder / f"{number}.jsonl").write_bytes(line(number))
+    before = lake.version("raw_logs")
+    assert ingest(lake, "logs", folder).rows == 5
+    assert lake.version("raw_logs") == before + 1
+    assert ingest(lake, "logs", folder).rows == 0
+
+
+def test_files_of_one_pull_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    folder, lake = tmp_path / "logs", Lake(tmp_path / "lake")
+    folder.mkdir()
+    (folder / "a.jsonl").write_bytes(line(0) + line(1))
+    (folder / "b.jsonl").write_bytes(line(0) + line(1))  # a copy
+    (folder / "c.jsonl").write_bytes(line(0) + line(3))  # another, that begins alike
+    assert ingest(lake, "logs", folder).rows == 4
+    assert ingest(lake, "logs", folder).rows == 0
+
+
+def test_a_log_without_a_line_to_keep_is_gone_on_with(tmp_path: Path) -> None:
+    folder, lake = tmp_path / "logs", Lake(tmp_path / "lake")
+    folder.mkdir()
+    (folder / "a.jsonl").write_bytes(b"\n\n")
+    (folder / "b.jsonl").write_bytes(b"\n\n" + line(1))
+    assert ingest(lake, "logs", folder).rows == 1
+    assert ingest(lake, "logs", folder).rows == 0
