@@ -61,7 +61,7 @@ def batches(rows: pl.DataFrame, size: int = ROWS) -> tuple[Numbers, list[date]]:
     days = rows["day"].filter(rows["day"] != UNPLACED).unique().to_list()
     if count <= size and len(days) < 2:
         return np.zeros(count, np.int64), (days or [UNPLACED])[: min(count, 1)]
-    from scipy.sparse import coo_array  # slow to import, and few days have so many suspects
+    from scipy.sparse import coo_array  # slow to import, and a single day has no need
     from scipy.sparse.csgraph import connected_components
 
     nodes, edges = count, list[tuple[Numbers, Numbers]]()
