@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from rca.changes import code, data, settings, versions
@@ -34,7 +36,7 @@ class Act(NamedTuple):
 
 def _setting(kind: str) -> Find:
     def find(files: Sequence[File]) -> str | None:
-        mine = [one for one in files if not versions.LISTS.search(one.path)]
+        mine = [_commands(one) if versions.LISTS.search(one.path) else one for one in files]
         found = settings.changed(mine, kind)
         if kind == "loglevel":
             found = [one for one in found if _louder(one)]
@@ -43,6 +45,15 @@ def _setting(kind: str) -> Find:
         return "; ".join(map(str, found[:2])) or None
 
     return find
+
+
+def _commands(one: File) -> File:
+    """Of a list of dependencies the lines that start something with options, as scripts do."""
+    added, removed = (
+        tuple(line for line in lines if re.search(r"\s--?[a-zA-Z]", line.text))
+        for lines in (one.added, one.removed)
+    )
+    return replace(one, added=added, removed=removed)
 
 
 def _louder(one: settings.Changed) -> bool:

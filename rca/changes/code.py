@@ -23,8 +23,13 @@ _STORES = (
 )
 QUERY = re.compile(
     rf"(?i)\b\w*{_STORES}(\w*)(\.|->|::)(\w+(\.|->|::))*{_VERBS}\s*(<[^>]*>)?[(!]|\b(select|insert into|delete from|update)\b.+\b(from|where|set|values)\b"
-    rf"|\bfetch\("
+    rf"|\bfetch\(|\b\w*{_STORES}(\w*)::{_VERBS}\b"
 )
+EAGER = re.compile(  # what is read together with its rows; without it each row asks by itself
+    r"(?i)\b(prefetch_related|select_related|joinedload|selectinload|subqueryload|eager_load|preload)\(|\.includes\(|\.(then)?include\([^)]*=>"
+    r"|(->|::)with\(|\bjoin fetch\b|@entitygraph\b|@batchsize\b|fetchtype\.lazy\b"
+)
+EACH = re.compile(r"fetchtype\.eager\b", re.IGNORECASE)
 _MODEL = re.compile(
     r"\b[A-Z]\w+(\.|::)(find\w*|where|objects\.\w+|get\w*|query\w*|first\w*|load)\(?"
 )
@@ -35,18 +40,21 @@ GUARD = re.compile(
     r"|\.get\([^(),]+,[^()]+\)|\.fetch\([^(),]+,[^()]+\)|\b(has|contains)_?key\w*\(|key_exists\(|^(?!\s*(?:async )?for\b).*\bin\b [\w.]+:$|\bunless [\w.]+$|\bok\s*:?=|; ok\b|\.dig\(|\bif [\w.]+ else\b"
 )
 HANDLED = re.compile(
-    r"(?i)^\s*(\}\s*)?(except|catch|rescue)\b|\bif err ?!= ?nil\b|\.catch\(|\brecover\(\)|\bon_?error\b|@exceptionhandler"
+    r"(?i)^\s*(\}\s*)?(except|catch|rescue)\b|\bif (err :?=.*; ?)?err ?!= ?nil\b|\.catch\(|\brecover\(\)|\bon_?error\b|@exceptionhandler"
 )
 IGNORED = re.compile(r",\s*_\s*:?=\s|\.unwrap\(\)")
 WAIT = re.compile(
     r"(?i)\bsleep\w*\(|\.lock\(\)|\bsynchronized\b|\block\s*\(|\bmutex\b|\bacquire\(|\.wait\(\)|\.join\(\)|\.result\(\)|\.block\(\)|\bflock\b|for update\b"
 )
 CACHED = re.compile(r"(?i)cache\w*(\.|->|::)(set|put|get|add|fetch|remember)\w*\(")
+STORED = re.compile(
+    r"(?i)\b\w*(cache|redis|rdb|memcached?)\w*(\.|->|::)(p?set(ex|nx)?|put|add|expire|store|remember)\w*\("
+)
 ASIDE = re.compile(
-    r"(?i)create_task\(|ensure_future\(|^\s*go [\w.]+\(|task\.run\(|setimmediate\(|spawn\w*\(|enqueue\w*\(|\.delay\(|perform_later|_async\(|\.submit\(|dispatch\("
+    r"(?i)create_task\(|add_task\(|runasync\(|supplyasync\(|ensure_future\(|^\s*go [\w.]+\(|task\.run\(|setimmediate\(|spawn\w*\(|enqueue\w*\(|\.delay\(|perform_later|_async\(|\.submit\(|dispatch\("
 )
 LETS_GO = re.compile(
-    r"(?i)\.(close|release|dispose|unlock|rollback|shutdown|disconnect|free|cancel|remove\w*|stop)\(|\bdefer\b|\bwith\b .+:$|\busing\b ?[( ]|\btry \(|\bfinally\b|clearinterval|unsubscribe|removelistener|\bdelete\b"
+    r"(?i)\.(close|release|dispose|unlock|rollback|shutdown|disconnect|free|cancel|remove\w*|stop)\(|\bdefer\b|\bwith\b .+:$|\busing\b ?[( ]|\btry \(|\bfinally\b|clearinterval|unsubscribe|removelistener|\.off\(|\bdelete\b"
 )
 KEEPS = re.compile(
     r"^(\w+ )*\$?[A-Za-z_]\w*\s*(:[^=]+)?:?=\s*(\[\]|\{\}|dict\(\)|list\(\)|set\(\)|map\[|make\(map|new (Map|Set|Hash\w+|Array\w+|Dictionary|List|Concurrent\w+)|Hash\.new|defaultdict)"
@@ -143,7 +151,7 @@ def loops(files: Sequence[File]) -> str | None:
         new, old = (_looped(one, sign) for sign in "+-")
         if len(new) > len(old):
             return next((text for text in new if text not in old), new[0])[:80]
-    return None
+    return _lost(files, EAGER) or _gained(files, EACH)
 
 
 def _looped(one: File, sign: str) -> list[str]:
@@ -216,8 +224,26 @@ def handling(files: Sequence[File]) -> str | None:
 
 
 def uncached(files: Sequence[File]) -> str | None:
-    """Something that was put into a cache, or looked up there, and is not any more."""
-    return _lost(files, CACHED)
+    """Something that was put into a cache, or looked up there, and is not any more; or is kept
+    there for another time."""
+    return _lost(files, CACHED) or _kept_otherwise(files)
+
+
+def _kept_otherwise(files: Sequence[File]) -> str | None:
+    for one in files:
+        old, new = (
+            {_plain(line.text): line.text.strip() for line in lines if STORED.search(line.text)}
+            for lines in (one.removed, one.added)
+        )
+        both = sorted(old.keys() & new.keys())
+        if both and not one.is_config:
+            return f"{old[both[0]]} → {new[both[0]]}"[:100]
+    return None
+
+
+def _plain(text: str) -> str:
+    """A line without its numbers and units of time."""
+    return re.sub(r"(?i)[\d._*\s]+|\b(milli|micro|nano)?(second|minute|hour|day)s?\b", "", text)
 
 
 def waits(files: Sequence[File]) -> str | None:
@@ -229,7 +255,7 @@ def leaks(files: Sequence[File]) -> str | None:
     """Something no longer let go of, or a collection of the whole process that only grows."""
     lost = _lost(files, LETS_GO)
     if lost and re.search(
-        r"(?i)close|release|dispose|using|try \(|with .+:$|clear|unsub|remove", lost
+        r"(?i)close|release|dispose|using|try \(|with .+:$|clear|unsub|remove|\.off\(", lost
     ):
         return lost
     return _gained(files, KEEPS)
@@ -248,7 +274,10 @@ def logic(files: Sequence[File]) -> str | None:
     for one in files:
         if one.is_config or not one.removed or not one.added:
             continue
-        old, new = tokens(one.removed), tokens(one.added)
+        old, new = (
+            tokens([line for line in lines if not _IMPORT.match(line.text)])
+            for lines in (one.removed, one.added)
+        )
         if only_renamed(old, new) or _meaning(old) == _meaning(new):
             continue
         if turned(one) or folded(old, new):
@@ -261,15 +290,20 @@ def logic(files: Sequence[File]) -> str | None:
 
 
 def _meaning(found: Sequence[str]) -> Counter[str]:
-    beside = zip(found, ["", *found[:-1]], [*found[1:], ""], strict=True)
+    beside = zip(found, ["", *found][:-1], [*found, ""][1:], strict=True)
     kept = Counter(
-        one.lower()
+        "await" if one == "then" and before == "." else one.lower()
         for one, before, after in beside
-        if (one.lower() in _MEANING or one[:1].isdigit())
+        if (one.lower() in _MEANING or one[:1].isdigit() or (one == "then" and before == "."))
         and not (one in {"%", "+"} and (before + after).strip("rbfu")[:1] in _QUOTES)
     )
     kept.pop("return", None)
     return kept
+
+
+_IMPORT = re.compile(
+    r"\s*(import|from [\w.]+ import|using(?! var)|use|package|require(_once)?|#include)\b(?! *\()"
+)
 
 
 def _numbers(found: Sequence[str]) -> Counter[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -170,19 +170,48 @@ def _unmoved(files: Sequence[File]) -> Iterator[File]:
     plus, minus = Counter[str](), Counter[str]()
     for one in files:
         for line in _lines(one):
-            (plus if line.sign == "+" else minus)[squeezed(line.text)] += line.sign != " "
+            (plus if line.sign == "+" else minus)[_said(line.text)] += line.sign != " "
     both = plus & minus
     gone = {"+": Counter(both), "-": Counter(both)}
+    texts = [x.text for one in files for x in _lines(one) if x.sign != " "]
     for one in files:
         left: dict[str, list[Line]] = {"+": [], "-": []}
+        idle = _idle(one, texts)
         for line in _lines(one):
             if line.sign == " " or not line.text.strip():
                 continue
-            if gone[line.sign][squeezed(line.text)] > 0:
-                gone[line.sign][squeezed(line.text)] -= 1
-            else:
+            if gone[line.sign][_said(line.text)] > 0:
+                gone[line.sign][_said(line.text)] -= 1
+            elif line.sign == "+" or line.number not in idle:
                 left[line.sign].append(line)
         yield File(one.path, one.hunks, one.functions, tuple(left["+"]), tuple(left["-"]))
+
+
+_DEFINES = re.compile(
+    r"^\s*(?:export |default |pub |public |private |protected |internal |static |async |final )*"
+    r"(?:(?:def|func|function|fn|fun)\s+(?:\([^)]*\)\s*)?(?P<name>\w+)|[\w<>\[\], .?]+\s(?P<typed>\w+)\([^;]*\)\s*\{$)"
+)
+
+
+def _idle(one: File, changed: Iterable[str]) -> set[int]:
+    """Numbers of the removed lines of functions taken out whole, with nothing in their place,
+    that no other changed line names: what nobody called did nothing."""
+    out, texts = set[int](), list(changed)
+    for hunk in one.hunks:
+        for place, line in enumerate(hunk):
+            found = _DEFINES.match(line.text) if line.sign == "-" else None
+            name = found and (found["name"] or found["typed"])
+            if not name or sum(bool(re.search(rf"\b{name}\b", text)) for text in texts) > 1:
+                continue
+            body = list[Line]()
+            for other in hunk[place + 1 :]:
+                if other.text.strip() not in {"", "}", "end"} and other.depth <= line.depth:
+                    break
+                body.append(other)
+            beside = (*hunk[max(place - 1, 0) : place], *hunk[place + 1 + len(body) :][:1])
+            if all(x.sign == "-" for x in body) and not any(x.sign == "+" for x in beside):
+                out |= {x.number for x in (line, *body)}
+    return out
 
 
 def _lines(one: File) -> Iterator[Line]:
@@ -193,6 +222,23 @@ def _lines(one: File) -> Iterator[Line]:
 def squeezed(text: str) -> str:
     """A line as far as its meaning goes: no blanks, no comma or semicolon at its end."""
     return re.sub(r"\s+", "", text).rstrip(",;")
+
+
+_UNITS = {"ms": 1, "milli": 1, "s": 1000, "sec": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "hour": 3_600_000, "d": 86_400_000, "day": 86_400_000}  # fmt: skip
+_LASTING = re.compile(
+    r"(?i)\b(?:duration(?:\.of|::from_)|timespan\.from|timedelta\()(?P<unit>milli|sec|min|hour|day)\w*[(=](?P<count>\d+)\)"
+    r"|\b(?P<count2>\d+)(?:\*time\.(?P<unit2>milli|sec|min|hour)\w*|(?P<unit3>ms|s|m|h|d))\b"
+)
+
+
+def _said(text: str) -> str:
+    """A line squeezed, with lengths of time in one unit: 2 s are 2000 ms."""
+
+    def told(found: re.Match[str]) -> str:
+        unit = found["unit"] or found["unit2"] or found["unit3"]
+        return f"{int(found['count'] or found['count2']) * _UNITS[unit.lower()]}ms"
+
+    return _LASTING.sub(told, squeezed(text))
 
 
 _GENERIC = re.compile(
@@ -207,7 +253,7 @@ def tokens(lines: Sequence[Line]) -> list[str]:
     """The tokens of some lines; a comma before a closing bracket is none."""
     texts = [_GENERIC.sub("", line.text) for line in lines]
     found = [one for text in texts for one in _TOKEN.findall(text)]
-    after = [*found[1:], ""]
+    after = [*found, ""][1:]
     return [
         one
         for one, following in zip(found, after, strict=True)

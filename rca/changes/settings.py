@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from rca.changes.diff import File, Line
@@ -12,16 +12,21 @@ from rca.changes.diff import File, Line
 LEVELS = ("trace", "verbose", "debug", "info", "notice", "warn", "warning", "error", "fatal")
 KINDS = (  # the first that fits the key, with the keys it lies under before it
     ("cert", r"cert(ificate)?s?\b|cert[._-]|_cert|certificate|issuer|secretname|keystore|truststore|ca_?bundle|minversion|ciphers?|tls_?version"),
-    ("loglevel", r"level$"),
-    ("resources", r"(limits|requests|resources)\.(memory|cpu|ephemeral)|xm[xs]$|gomemlimit|gomaxprocs|heap|mem(ory)?_?limit|memory_?(size|reservation|mb)|(^|\.)(memory|cpus?)$|cpu_?(limit|shares|quota)"),
+    ("loglevel", r"level$|\blog(ging|gers?)?\.level\.|root_?logger|log4j\.logger\.|_log$"),
+    ("resources", r"(limits|requests|resources)\.(memory|cpu|ephemeral)|xm[xs]$|gomemlimit|gomaxprocs|heap|ram_?(percentage|fraction)|old[_-]space|mem(ory)?_?limit|memory_?(size|reservation|mb)|(^|\.)(memory|cpus?)$|cpu_?(limit|shares|quota)"),
     ("timeout", r"time_?out|deadline|patience|max_?wait|keepalive_?time"),
     ("retries", r"retr(y|ies)|attempt|backoff|wait_?none|redeliver"),
     ("cache", r"ttl|cache|expir(y|ation|es)|maxmemory|evict|max_?age|memoi[sz]e"),
-    ("pool", r"pool|conn(ection)?s?\b|conns$|worker|thread|concurren|parallel|overflow|replicas|queue|semaphore|rate|limit|burst|batch_?size|max_?(active|size|requests|in_?flight|open|idle|conn)|quota|capacity|prefetch"),
+    ("pool", r"pool|conn(ection)?s?\b|conns$|worker|thread|concurren|parallel|overflow|replicas|queue|semaphore|rps$|qps$|\.rate$|throttl|limit|burst|batch_?size|max_?(pending|active|size|requests|in_?flight|open|idle|conn)|quota|capacity|prefetch(_?(count|size|multiplier))?$"),
 )  # fmt: skip
 NETWORK = r"port$|podselector|matchlabels|nodeselector|topologykey|hostnetwork|dnspolicy|egress|mtu|tls\.mode|loadbalancer|cidr"
 FLAG = r"enable|disable|feature|flag|(^|[._-])use[_A-Z]|(^|\.)use[a-z]*$|experiment|toggle|rollout|percentage|beta|shadow|canary"
-INERT = r"label|annotation|owner|team|description|title|comment|author|appversion|(^|\.)version$|checksum|integrity|resolved|(^|\.)(name|image|(new)?tag|repository)$|(^|\.)(app|tier|role)$"
+SHARE = r"rollout|percent"
+SHARED = r"feature|flag|rollout|experiment|canary"
+INERT = r"label|annotation|owner|team|description|title|comment|author|appversion|(^|\.)version$|checksum|integrity|resolved|(^|\.)name$|(^|\.)(app|tier|role)$"
+IMAGE = r"(^|\.)(image|(new)?tag|repository)$"  # told by what it runs on, not by where it stands
+HELD = r"(secret|config_?map)\w*ref\.name$"  # a name that settings are read from
+PEM = r"\.(crt|cer|pem|jks|p12|pfx)\b|ca-?bundle"
 _SWITCHED = {"true", "false", "on", "off", "yes", "no", "enabled", "disabled"}
 
 _VALUE = r"(?:\"[^\"]*\"|'[^']*'|`[^`]*`|(?:[^,;()\[\]{}\"'#]|\([^()]*\)|\[[^\[\]]*\])+)"
@@ -37,6 +42,7 @@ _WORDS = re.compile(
 _SPACED = re.compile(r"(?P<key>[A-Z][a-z]+(?: [A-Za-z]+){1,3})\s*=\s*(?P<value>[^;\"']+)")
 _ELEMENT = re.compile(r"<(?P<key>[\w.-]+)>(?P<value>[^<]+)</")
 _JVM = re.compile(r"-(?P<key>Xm[xs])(?P<value>\w+)")
+_OPTION = re.compile(r"(?<![\w-])--(?P<key>[a-z][\w-]*)[\"']?(?:\s+|,\s*)[\"']?(?P<value>\d\w*)")
 _IMAGE_TAG = re.compile(
     r"[\w.-]+(/[\w.-]+)+:[\w.-]+"
 )  # names an image; its tag is no setting's value
@@ -46,6 +52,12 @@ _LITERAL = re.compile(
 )
 _TYPED = re.compile(r"[A-Z_a-z][\w\[\], |.<>?]*\s=\s*(.+)$")  # a default behind a type
 _MEASURE = re.compile(r"(?i)second|minute|hour|milli|micro|duration|timedelta|\d")
+
+
+_IMAGED = re.compile(r"(?i)\s*-?\s*image[\"']?\s*[:=]")
+_ITEM = re.compile(r"\s*-?\s*name:\s*[\"']?([\w.-]+)")
+_VARIABLE = re.compile(r"\s*-\s*name:\s*[\"']?([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)[\"']?$")
+NAMED = "(set)"  # the value of a variable of the environment whose value stands elsewhere
 
 
 class Setting(NamedTuple):
@@ -88,9 +100,7 @@ def settings(one: File, sign: str) -> list[Setting]:
     for hunk in one.side(sign):
         for place, line in enumerate(hunk):
             if line.sign == sign and line.number in numbers:
-                found += _of(
-                    line, _above(hunk, place), hunk[place - 1] if place else None, one.is_config
-                )
+                found += _of(hunk, place, one.is_config)
     return found
 
 
@@ -109,13 +119,23 @@ def _heading(text: str) -> str:
     return named[1] if named else re.sub(r"\W+", " ", text).strip()[:60]
 
 
-def _of(line: Line, above: str, before: Line | None, plain: bool) -> Iterator[Setting]:
-    named = before and re.match(r"\s*-?\s*name:\s*[\"']?([\w.-]+)", before.text)
+def _of(hunk: Sequence[Line], place: int, plain: bool) -> Iterator[Setting]:
+    line, above = hunk[place], _above(hunk, place)
+    if _IMAGED.match(line.text):
+        return
+    named = place and _ITEM.match(hunk[place - 1].text)
     valued = re.match(r"\s*value:\s*(.+)$", line.text)
     if named and valued:
         yield _setting(named[1], "", valued[1], plain)
         return
-    for pattern in (_PAIR, _CALL, _SPACED, _ELEMENT, _JVM, *([_WORDS] if plain else [])):
+    variable = _VARIABLE.match(line.text) if plain else None
+    if variable:
+        following = hunk[place + 1] if place + 1 < len(hunk) else None
+        valued = following and re.match(r"\s*value:", following.text)
+        if not valued or following.sign != line.sign:  # type: ignore[union-attr]
+            yield _setting(variable[1], "env", NAMED, plain)
+        return
+    for pattern in (_PAIR, _CALL, _SPACED, _ELEMENT, _JVM, _OPTION, *([_WORDS] if plain else [])):
         for found in pattern.finditer(line.text):
             if _IMAGE_TAG.match(line.text, found.start("key")):
                 continue
@@ -149,21 +169,37 @@ def _setting(key: str, above: str, value: str, config: bool) -> Setting:
 
 def kind(setting: Setting, one: File) -> str | None:
     """What kind of setting it is; None for one that says nothing."""
-    key = setting.whole if one.is_config else _own(setting)
-    if setting.value.lower() in _SWITCHED and re.search(
-        FLAG, f"{one.path}.{setting.above}.{setting.key}", re.I
-    ):
+    key = f".{setting.whole}" if one.is_config else _own(setting)
+    if re.search(IMAGE, key, re.I):
+        return None
+    if _switches(setting, one):
         return "flag"
     for name, pattern in KINDS:
-        if re.search(pattern, key, re.I) and (
-            name != "loglevel" or _level(setting.value) is not None
-        ):
+        if re.search(pattern, key, re.I) and _fits(name, setting):
             return name
     if not one.is_config:
         return None
+    if re.search(PEM, setting.value, re.I):
+        return "cert"
     if re.search(NETWORK, key, re.I):
         return "network"
-    return None if re.search(INERT, key, re.I) else "config"
+    return None if re.search(INERT, key, re.I) and not re.search(HELD, key, re.I) else "config"
+
+
+def _switches(setting: Setting, one: File) -> bool:
+    """Whether it turns a feature on or off, or for a share of those who ask."""
+    where = f"{one.path}.{setting.above}.{setting.key}"
+    if setting.value.lower() in _SWITCHED:
+        return bool(re.search(FLAG, where, re.I))
+    share = re.fullmatch(r"[\d.]+ ?%?", setting.value) and re.search(SHARE, setting.key, re.I)
+    return bool(share and re.search(SHARED, where, re.I))
+
+
+def _fits(name: str, setting: Setting) -> bool:
+    """Whether a value can be one of its kind: a level of logs, and no address where one counts."""
+    if name == "loglevel":
+        return _level(setting.value) is not None
+    return not (setting.config and "://" in setting.value) or name == "cert"
 
 
 def _own(setting: Setting) -> str:
@@ -176,7 +212,7 @@ def _own(setting: Setting) -> str:
 
 
 def _level(value: str) -> int | None:
-    word = value.lower().rsplit(".", 1)[-1]
+    word = value.lower().split(",")[0].rsplit(".", 1)[-1]
     return LEVELS.index(word) if word in LEVELS else None
 
 
@@ -190,10 +226,8 @@ def changed(files: Sequence[File], wanted: str) -> list[Changed]:
     for one in files:
         gone += [s for s in settings(one, "-") if kind(s, one) == wanted]
         come += [s for s in settings(one, "+") if kind(s, one) == wanted]
-    same = Counter(_value(s) for s in gone if s.literal) & Counter(
-        _value(s) for s in come if s.literal
-    )
-    gone, come = _without(gone, same), _without(come, same)
+    for alike in (_value, _stands):
+        gone, come = _apart(gone, come, alike)
     for old in gone:
         new = _partner(old, come)
         if new is not None:
@@ -201,7 +235,7 @@ def changed(files: Sequence[File], wanted: str) -> list[Changed]:
         stated = old.literal or (new is not None and new.literal)
         if stated and (new is None or _value(old) != _value(new)):
             out.append(_change(old, new))
-    out += [Changed(new.key, new.whole, None, new.value[:60]) for new in come if new.literal]
+    out += [Changed(new.key, new.whole, None, new.value[:60]) for new in come if new.literal and new.value != NAMED]
     return list(dict.fromkeys(out))
 
 
@@ -218,11 +252,27 @@ def _value(setting: Setting) -> str:
     return re.sub(r"[\s_\"']", "", text).lower()
 
 
-def _without(found: Sequence[Setting], same: Counter[str]) -> list[Setting]:
+def _stands(setting: Setting) -> str:
+    """The same by where it stands: `a.b: 1` in one line is `b: 1` under `a`."""
+    return re.sub(r"[\s_\"']", "", f"{setting.whole}={setting.value}").lower()
+
+
+
+def _apart(
+    gone: Sequence[Setting], come: Sequence[Setting], alike: Callable[[Setting], str]
+) -> tuple[list[Setting], list[Setting]]:
+    """Both sides without the settings that stand literally on both, one for one."""
+    old, new = (Counter(alike(s) for s in side if s.literal) for side in (gone, come))
+    return _without(gone, old & new, alike), _without(come, old & new, alike)
+
+
+def _without(
+    found: Sequence[Setting], same: Counter[str], alike: Callable[[Setting], str]
+) -> list[Setting]:
     left, out = Counter(same), list[Setting]()
     for one in found:
-        if one.literal and left[_value(one)] > 0:
-            left[_value(one)] -= 1
+        if one.literal and left[alike(one)] > 0:
+            left[alike(one)] -= 1
         else:
             out.append(one)
     return out

@@ -11,11 +11,11 @@ LISTS = re.compile(
     r"(?i)(^|/)(requirements[^/]*\.(txt|in)|pyproject\.toml|setup\.(py|cfg)|pipfile(\.lock)?|poetry\.lock|uv\.lock|constraints[^/]*\.txt"
     r"|go\.(mod|sum)|pom\.xml|build\.gradle(\.kts)?|[^/]*\.versions\.toml|package(-lock)?\.json|yarn\.lock|pnpm-lock\.yaml"
     r"|gemfile(\.lock)?|[^/]*\.gemspec|composer\.(json|lock)|[^/]*\.(cs|fs|vb)proj|packages\.config|directory\.packages\.props"
-    r"|cargo\.(toml|lock)|mix\.(exs|lock))$"
+    r"|chart\.(yaml|lock)|cargo\.(toml|lock)|mix\.(exs|lock))$"
 )
 _PIN = re.compile(r"^[\w.-]+(\[[\w,]+\])?==\d[\w.]*$")
 _NUMBER = re.compile(r"v?\d+(\.\d+)*([.-]?[a-z0-9]+)*")
-_OWN = re.compile(r"^[\"']?version[\"']?\s*[:=]|^<version>")
+_OWN = re.compile(r"^[\"']?(app)?[vV]ersion[\"']?\s*[:=]|^<version>")
 _PLATFORM = re.compile(
     r"(?i)(^|[\"'_\s.-])((engine|runtime|platform|kubernetes|python|node|java|go|ruby|php|dotnet|driver|kernel)_?version|runtime|engine)[\"']?\s*[:=]"
 )
@@ -39,7 +39,8 @@ def dependencies(files: Sequence[File]) -> str | None:
 
 
 def _number(line: Line) -> bool:
-    return bool(re.search(r"\d+\.\d+|\d", line.text))
+    """Whether a line holds a number that is no option of a command, as in a script of package.json."""
+    return bool(re.search(r"\d", line.text)) and not re.search(r":\s*\"[^\"]* --?\w", line.text)
 
 
 def _named(text: str) -> str:
@@ -54,7 +55,8 @@ def _of_itself(one: File, line: Line) -> bool:
     if one.path.endswith("pom.xml"):
         around = " ".join(x.text for hunk in one.hunks for x in hunk)
         return "<dependency>" not in around and "<parent>" not in around
-    return "lock" not in one.path and line.depth <= 2
+    chart = one.path.lower().endswith("chart.yaml")
+    return "lock" not in one.path and line.depth <= (0 if chart else 2)
 
 
 def runtime(files: Sequence[File]) -> str | None:
