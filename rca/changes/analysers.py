@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from rca.changes import code, data, settings, versions
+from rca.changes import choices, code, data, settings, versions
 from rca.changes.diff import File, parse
 
 Find = Callable[[Sequence[File]], str | None]
@@ -62,7 +62,7 @@ def _louder(one: settings.Changed) -> bool:
 
 
 def _rank(value: str | None) -> int:
-    word = (value or "fatal").lower().rsplit(".", 1)[-1]
+    word = (value or "fatal").lower().rsplit(".", 1)[-1].strip(":")
     return settings.LEVELS.index(word) if word in settings.LEVELS else len(settings.LEVELS)
 
 
@@ -70,12 +70,20 @@ def _config(files: Sequence[File]) -> str | None:
     return _setting("config")(files) or code.environment(files)
 
 
+def _flag(files: Sequence[File]) -> str | None:
+    return _setting("flag")(files) or code.switched(files)
+
+
+def _network(files: Sequence[File]) -> str | None:
+    return _setting("network")(files) or settings.walled(files)
+
+
 def _cache(files: Sequence[File]) -> str | None:
     return _setting("cache")(files) or code.uncached(files)
 
 
 def _logic(files: Sequence[File]) -> str | None:
-    return code.throws(files) or code.logic(files) or code.emptied(files)
+    return code.throws(files) or code.logic(files) or choices.others(files) or code.emptied(files)
 
 
 ANALYSERS = (
@@ -85,14 +93,14 @@ ANALYSERS = (
     Analyser("pool", "changes a pool's size or a limit", {"capacity": 1, "dependency": 0.9, "exception": 0.8, "config": 0.8, "memory": 0.7, "cpu": 0.6}, _setting("pool")),
     Analyser("retries", "changes retries", {"dependency": 0.9, "capacity": 0.9, "cpu": 0.8, "exception": 0.8, "external": 0.6}, _setting("retries")),
     Analyser("cache", "changes a cache or its lifetime", {"dependency": 0.9, "memory": 0.9, "cpu": 0.8, "capacity": 0.8, "wrong_return": 0.6, "disk": 0.5}, _cache),
-    Analyser("resources", "changes memory or CPU", {"memory": 1, "cpu": 1, "capacity": 0.8, "dependency": 0.7, "exception": 0.6, "config": 0.6}, _setting("resources")),
+    Analyser("resources", "changes memory, CPU or disk", {"memory": 1, "cpu": 1, "disk": 0.7, "capacity": 0.8, "dependency": 0.7, "exception": 0.6, "config": 0.6}, _setting("resources")),
     Analyser("version", "changes a dependency's version", {"exception": 0.9, "dependency": 0.8, "memory": 0.8, "cpu": 0.8, "wrong_return": 0.8, "capacity": 0.6, "config": 0.6}, versions.dependencies),
     Analyser("runtime", "changes the runtime or image it runs on", {"dependency": 0.9, "memory": 0.9, "cpu": 0.9, "exception": 0.8, "capacity": 0.8, "wrong_return": 0.7, "disk": 0.6, "config": 0.6, "network_loss": 0.5}, versions.runtime),
     Analyser("schema", "changes a schema", {"exception": 1, "wrong_return": 0.8, "dependency": 0.8, "capacity": 0.7, "disk": 0.6}, data.schemas),
     Analyser("loglevel", "writes more log lines", {"disk": 1, "cpu": 0.8, "dependency": 0.7, "capacity": 0.6, "memory": 0.5}, _setting("loglevel")),
-    Analyser("flag", "switches a feature", {"exception": 0.8, "wrong_return": 0.8, "dependency": 0.8, "capacity": 0.8, "cpu": 0.8, "memory": 0.8, "config": 0.8, "external": 0.6, "disk": 0.6}, _setting("flag")),
+    Analyser("flag", "switches a feature", {"exception": 0.8, "wrong_return": 0.8, "dependency": 0.8, "capacity": 0.8, "cpu": 0.8, "memory": 0.8, "config": 0.8, "external": 0.6, "disk": 0.6}, _flag),
     Analyser("cert", "changes a certificate or how it is checked", {"config": 0.9, "exception": 0.9, "external": 0.8, "network_loss": 0.8, "dependency": 0.6}, _setting("cert")),
-    Analyser("network", "changes who may reach it, or where", {"network_loss": 1, "network_delay": 0.8, "config": 0.7, "exception": 0.7, "dependency": 0.6, "external": 0.6}, _setting("network")),
+    Analyser("network", "changes who may reach it, or where", {"network_loss": 1, "network_delay": 0.8, "config": 0.7, "exception": 0.7, "dependency": 0.6, "external": 0.6}, _network),
     Analyser("config", "changes what it is configured with", {"config": 1, "exception": 0.8, "external": 0.8, "dependency": 0.7, "wrong_return": 0.7, "network_loss": 0.7, "capacity": 0.6}, _config, general=True),
     Analyser("nil", "removes a check for nothing", {"exception": 1, "wrong_return": 0.8}, code.guards),
     Analyser("handling", "no longer handles an error", {"exception": 1, "wrong_return": 0.7}, code.handling),

@@ -27,7 +27,7 @@ QUERY = re.compile(
 )
 EAGER = re.compile(  # what is read together with its rows; without it each row asks by itself
     r"(?i)\b(prefetch_related|select_related|joinedload|selectinload|subqueryload|eager_load|preload)\(|\.includes\(|\.(then)?include\([^)]*=>"
-    r"|(->|::)with\(|\bjoin fetch\b|@entitygraph\b|@batchsize\b|fetchtype\.lazy\b"
+    r"|(->|::)with\(|\bloaders?\.(\w+\.)?load(_?many)?\(|\bjoin fetch\b|@entitygraph\b|@batchsize\b|fetchtype\.lazy\b"
 )
 EACH = re.compile(r"fetchtype\.eager\b", re.IGNORECASE)
 _MODEL = re.compile(
@@ -37,21 +37,21 @@ _MODEL = re.compile(
 GUARD = re.compile(
     r"(?i)\bis (not )?none\b|(?<!err )(?<!err)[!=]=+ ?(nil|null|undefined|none)\b|\b(nil|null|undefined) ?[!=]=|\?\.|&\.|\?\?|\.(nil|present|blank|empty)\?"
     r"|\bisset\(|\bempty\(|\bisnull\w*\(|\bnonnull\(|orelse\w*\(|ofnullable\(|getordefault\(|unwrap_or\w*\(|\bif (not |!)[\w.]+( *:|\) *[{\w]|$)|\bif \(![\w.]+\)"
-    r"|\.get\([^(),]+,[^()]+\)|\.fetch\([^(),]+,[^()]+\)|\b(has|contains)_?key\w*\(|key_exists\(|^(?!\s*(?:async )?for\b).*\bin\b [\w.]+:$|\bunless [\w.]+$|\bok\s*:?=|; ok\b|\.dig\(|\bif [\w.]+ else\b"
+    r"|\.get\([^(),]+,[^()]+\)|(?<!cache)\.fetch\([^(),]+,[^()]+\)|\?:\s|\b(has|contains)_?key\w*\(|key_exists\(|^(?!\s*(?:async )?for\b).*\bin\b [\w.]+:$|\bunless [\w.]+$|\bok\s*:?=|; ok\b|\.dig\(|\bif [\w.]+ else\b"
 )
 HANDLED = re.compile(
-    r"(?i)^\s*(\}\s*)?(except|catch|rescue)\b|\bif (err :?=.*; ?)?err ?!= ?nil\b|\.catch\(|\brecover\(\)|\bon_?error\b|@exceptionhandler"
+    r"(?i)^\s*(\}\s*)?(except|catch|rescue)\b|\bif (err :?=.*; ?)?err ?!= ?nil\b|\.catch\(|\brecover\(\)|\berr\(\w+\) =>(?! return err\()|\bon_?error\b|@exceptionhandler"
 )
 IGNORED = re.compile(r",\s*_\s*:?=\s|\.unwrap\(\)")
 WAIT = re.compile(
-    r"(?i)\bsleep\w*\(|\.lock\(\)|\bsynchronized\b|\block\s*\(|\bmutex\b|\bacquire\(|\.wait\(\)|\.join\(\)|\.result\(\)|\.block\(\)|\bflock\b|for update\b"
+    r"(?i)\bsleep\w*\(|\.lock\(\)|\bsynchronized\b|\block\s*\(|\bmutex\b|\bacquire\(|\.wait\(\)|\.join\(\)|\.result\(\)|\.block\(\)|\.getresult\(\)|\b(read|write|append|copy|exec|stat)\w*sync\(|\bflock\b|for update\b"
 )
 CACHED = re.compile(r"(?i)cache\w*(\.|->|::)(set|put|get|add|fetch|remember)\w*\(")
 STORED = re.compile(
     r"(?i)\b\w*(cache|redis|rdb|memcached?)\w*(\.|->|::)(p?set(ex|nx)?|put|add|expire|store|remember)\w*\("
 )
 ASIDE = re.compile(
-    r"(?i)create_task\(|add_task\(|runasync\(|supplyasync\(|ensure_future\(|^\s*go [\w.]+\(|task\.run\(|setimmediate\(|spawn\w*\(|enqueue\w*\(|\.delay\(|perform_later|_async\(|\.submit\(|dispatch\("
+    r"(?i)create_task\(|add_task\(|runasync\(|supplyasync\(|ensure_future\(|^\s*go [\w.]+\(|task\.run\(|setimmediate\(|spawn\w*\(|enqueue\w*\(|\.delay\(|perform_later|deliver_later|_async\(|\.submit\(|dispatch\("
 )
 LETS_GO = re.compile(
     r"(?i)\.(close|release|dispose|unlock|rollback|shutdown|disconnect|free|cancel|remove\w*|stop)\(|\bdefer\b|\bwith\b .+:$|\busing\b ?[( ]|\btry \(|\bfinally\b|clearinterval|unsubscribe|removelistener|\.off\(|\bdelete\b"
@@ -60,7 +60,22 @@ KEEPS = re.compile(
     r"^(\w+ )*\$?[A-Za-z_]\w*\s*(:[^=]+)?:?=\s*(\[\]|\{\}|dict\(\)|list\(\)|set\(\)|map\[|make\(map|new (Map|Set|Hash\w+|Array\w+|Dictionary|List|Concurrent\w+)|Hash\.new|defaultdict)"
     r"|^\s+(public |private |internal )?static (readonly |final )*(\w+\.)*(Map|List|Set|Dictionary|Concurrent\w+|Hash\w+)<"
 )
-THROWS = re.compile(r"\b(raise|throw|panic!?\(|abort\(|die\(|exit\(|fail\b)")
+THROWS = re.compile(
+    r"\b(raise|throw|panic!?\(|abort\(|die\(|exit\(|fail\b|assert\b)|\brequire\((?=[^'\"]*[<>=!])|\brequireNonNull\(|\bPreconditions\."
+)
+CODE = frozenset(
+    "py rb go java kt scala groovy js jsx mjs cjs ts tsx vue cs fs php rs ex exs erl c cc cpp h swift dart lua sh sql".split()
+)
+_TURNS = re.compile(r"^\s*(for|foreach|while)\b|\.(each|forEach)\b")
+_GATHERS = re.compile(
+    r"(?i)\b(sum|reduce|fold\w*|map|filter|select|where|count|any|all|collect|to_?list|join|inject|flat_?map)\s*[({]|\bfor\b.+\bin\b.+[\])}]"
+)
+_GATHERED = frozenset(
+    ["+", "+=", "++", "in", "0", "true", "false", "break", "continue", "not", "!"]
+)
+_ASKED = frozenset(
+    ["==", "!=", "===", "!==", "is", "not", "!", "none", "null", "nil", "undefined", "?", "??"]
+)
 _QUOTES = ('"', "'", "`")
 _MEANING = frozenset(
     [
@@ -223,6 +238,26 @@ def handling(files: Sequence[File]) -> str | None:
     return _lost(files, HANDLED) or (_gained(files, IGNORED) if _lost(files, HANDLED) else None)
 
 
+_SWITCH = re.compile(r"(?i)\b(enable|disable|activate|deactivate|turn_?on|turn_?off)")
+
+
+def switched(files: Sequence[File]) -> str | None:
+    """A call that turns something on where it was turned off, or the other way round."""
+    for one in files:
+        old, new = (
+            {
+                _SWITCH.sub("", line.text).strip(): line.text.strip()
+                for line in lines
+                if _SWITCH.search(line.text)
+            }
+            for lines in (one.removed, one.added)
+        )
+        both = [text for key, text in sorted(new.items()) if key in old]
+        if both:
+            return both[0][:80]
+    return None
+
+
 def uncached(files: Sequence[File]) -> str | None:
     """Something that was put into a cache, or looked up there, and is not any more; or is kept
     there for another time."""
@@ -243,7 +278,7 @@ def _kept_otherwise(files: Sequence[File]) -> str | None:
 
 def _plain(text: str) -> str:
     """A line without its numbers and units of time."""
-    return re.sub(r"(?i)[\d._*\s]+|\b(milli|micro|nano)?(second|minute|hour|day)s?\b", "", text)
+    return re.sub(r"(?i)[\d._*\s]+|(milli|micro|nano)?(second|minute|hour|day)s?", "", text)
 
 
 def waits(files: Sequence[File]) -> str | None:
@@ -272,13 +307,13 @@ def logic(files: Sequence[File]) -> str | None:
     Line breaks, names, texts and the order of statements are no such thing.
     """
     for one in files:
-        if one.is_config or not one.removed or not one.added:
+        if one.ending not in CODE or one.is_config or not one.removed or not one.added:
             continue
         old, new = (
             tokens([line for line in lines if not _IMPORT.match(line.text)])
             for lines in (one.removed, one.added)
         )
-        if only_renamed(old, new) or _meaning(old) == _meaning(new):
+        if only_renamed(old, new) or _alike(one, _meaning(old), _meaning(new)):
             continue
         if turned(one) or folded(old, new):
             continue
@@ -289,21 +324,50 @@ def logic(files: Sequence[File]) -> str | None:
     return None
 
 
+def _alike(one: File, old: Counter[str], new: Counter[str]) -> bool:
+    """Whether both sides mean the same, but for words that their way of saying it needs: to pass
+    an error on, to ask for nothing, to gather in a loop or without one."""
+    needless = {"?"} if one.ending == "rs" else set[str]()
+    sides = (one.removed, one.added)
+    asks, turns, gathers = (
+        [sum(bool(kind.search(line.text)) for line in side) for side in sides]
+        for kind in (GUARD, _TURNS, _GATHERS)
+    )
+    if asks[1] and asks[1] >= asks[0]:
+        needless |= _ASKED
+    if (turns[0] and not turns[1] and gathers[1]) or (turns[1] and not turns[0] and gathers[0]):
+        needless |= _GATHERED
+    left = [
+        {word: count for word, count in side.items() if word not in needless} for side in (old, new)
+    ]
+    return left[0] == left[1]
+
+
+_SAYS = {"then": "await", "case": "==", "when": "=="}  # other words for the same
+_IMPORT = re.compile(
+    r"\s*(import|from [\w.]+ import|using(?! var)|use|package|require(_once)?|#include)\b(?! *\()"
+)
+
+
 def _meaning(found: Sequence[str]) -> Counter[str]:
     beside = zip(found, ["", *found][:-1], [*found, ""][1:], strict=True)
     kept = Counter(
-        "await" if one == "then" and before == "." else one.lower()
+        _SAYS.get(one, one.lower())
         for one, before, after in beside
-        if (one.lower() in _MEANING or one[:1].isdigit() or (one == "then" and before == "."))
-        and not (one in {"%", "+"} and (before + after).strip("rbfu")[:1] in _QUOTES)
+        if _means(one, before) and not (one in {"%", "+", "/"} and _text_beside(before, after))
     )
     kept.pop("return", None)
     return kept
 
 
-_IMPORT = re.compile(
-    r"\s*(import|from [\w.]+ import|using(?! var)|use|package|require(_once)?|#include)\b(?! *\()"
-)
+def _means(one: str, before: str) -> bool:
+    if one in _SAYS:
+        return one != "then" or before == "."
+    return one.lower() in _MEANING or one[:1].isdigit()
+
+
+def _text_beside(before: str, after: str) -> bool:
+    return any(one.strip("rbfu")[:1] in _QUOTES for one in (before, after) if one)
 
 
 def _numbers(found: Sequence[str]) -> Counter[str]:
@@ -318,7 +382,8 @@ def _named_number(files: Sequence[File], old: Sequence[str], new: Sequence[str])
 
 
 _ENVIRONMENT = re.compile(
-    r"(?i)(os\.environ(\.get)?|os\.getenv|process\.env|system\.getenv|env::var|getenv|os\.LookupEnv|\benv)\W{1,3}([A-Z][A-Z0-9_]+)"
+    r"(?i)(os\.environ(\.get)?|os\.getenv|process\.env|system\.getenv|env::var|getenv|get_env|env\.fetch|os\.LookupEnv|\benv)\W{1,3}([A-Z][A-Z0-9_]+)"
+    r"|(?:\bconfiguration(?:\.\w+(?:<\w+>)?)?[\[(]|@value\(\"\$\{)\"?(?P<key>[\w:.-]+)"
 )
 
 
@@ -326,7 +391,11 @@ def environment(files: Sequence[File]) -> str | None:
     """A variable of the environment that is read in the place of another."""
     for one in files:
         old, new = (
-            {found[3] for line in lines for found in [_ENVIRONMENT.search(line.text)] if found}
+            {
+                found[3] or found["key"]
+                for line in lines
+                for found in _ENVIRONMENT.finditer(line.text)
+            }
             for lines in (one.removed, one.added)
         )
         if old and new - old and not one.is_config:

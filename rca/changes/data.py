@@ -9,13 +9,17 @@ from rca.changes.diff import File
 
 _DROPS = re.compile(r"(?i)\bdrop\s+index\b|\bremove_?index\b|\bdrop_?index\w*\(|\bdropindex")
 _MAKES = re.compile(
-    r"(?i)\bcreate\s+(unique\s+)?index\b|\b(db_)?index\s*[=:]\s*true\b|@index\b|\badd_?index\b|\.hasindex\(|\bcreate_?index\w*\(|\bindexes\s*=|\bensureindex|#\[index"
+    r"(?i)\bcreate\s+(unique\s+)?index\b|\b(db_)?index\s*[=:]\s*true\b|@index\b|\badd_?index\b|\.hasindex\(|\bcreate_?index\w*\(|\bindexes\s*=|\bensureindex|#\[index|\.index\(\{"
 )
 _SCHEMA = re.compile(
     r"(?i)\bdrop\s+(table|column|view|constraint|type)\b|\brename\s+(column|table|to)\b|\balter\s+column\b|\bset\s+not\s+null\b|\balter\s+table\b.*\b(type|not null|rename|drop|modify|change)\b"
     r"|\b(rename|remove|alter)field\(|\bdeletemodel\(|\b(remove|rename|change|drop)_(column|table|reference)s?\b|\.drop_?column\(|\.rename_?column\(|\balter_column\(|\block\s+table\b|\bdropcolumn\("
 )
-_FIELD = re.compile(r"^\s*(repeated |optional |required )?[\w.]+ \w+ = \d+;?")
+_FIELD = {  # of a message or type that others read
+    "proto": re.compile(r"^\s*(repeated |optional |required )?[\w.]+ \w+ = \d+;?"),
+    "graphql": re.compile(r"^\s*\w+(\(.*\))?\s*:\s*[\[\w!\]]+"),
+    "avsc": re.compile(r"\"type\"\s*:"),
+}
 
 
 def indexes(files: Sequence[File]) -> str | None:
@@ -35,8 +39,9 @@ def schemas(files: Sequence[File]) -> str | None:
     """A table, column or message that is another one now."""
     for one in files:
         found = [line.text.strip() for line in one.added if _SCHEMA.search(line.text)]
-        if one.path.endswith((".proto", ".avsc", ".graphql")):
-            found += [line.text.strip() for line in one.removed if _FIELD.match(line.text)]
+        if one.ending in _FIELD:
+            field = _FIELD[one.ending]
+            found += [line.text.strip() for line in one.removed if field.search(line.text)]
         if found:
             return found[0][:80]
     return None

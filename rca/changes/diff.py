@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 IDLE = re.compile(
-    r"(?i)(^|/)(tests?|specs?|__tests__|testdata|fixtures|docs?|examples?|i18n|locales?|translations|\.github|\.gitlab|\.circleci)/"
-    r"|(^|/)(test_[^/]*|conftest\.py|[^/]*_(test|spec)\.\w+|[^/]*\.(test|spec)\.\w+|[^/]*tests?\.(java|cs|kt|php))$"
+    r"(?i)(^|/)(tests?|specs?|__tests__|testdata|fixtures|cypress|e2e|playwright|__mocks__|docs?|examples?|i18n|locales?|translations|\.github|\.gitlab|\.circleci)/"
+    r"|(^|/)(test_[^/]*|conftest\.py|[^/]*_(test|spec)\.\w+|[^/]*\.(test|spec|cy|stories)\.\w+|[^/]*tests?\.(java|cs|kt|php))$"
     r"|(^|/)(\.gitlab-ci\.ya?ml|jenkinsfile|makefile|license|codeowners|changelog[^/]*|readme[^/]*)$"
+    r"|(^|/)(renovate\.json5?|dependabot\.ya?ml|codecov\.ya?ml|sonar-project\.properties|tox\.ini|pytest\.ini|(jest|vitest|eslint)\.config\.\w+"
+    r"|\.(eslint|prettier|stylelint|editorconfig|rubocop|golangci|pre-commit|flake8|pylint)[^/]*|docker-compose\.(dev|local|test|ci)\.ya?ml|\.env\.(example|sample|test))$"
     r"|\.(md|rst|txt\.orig|adoc|css|scss|less|svg|png|jpe?g|gif|ico|html?\.snap|snap)$"
 )
 CONFIG = re.compile(
@@ -21,7 +23,7 @@ CONFIG = re.compile(
 LOGS = re.compile(
     r"(?i)^\s*(await\s+)?(this\.|self\.|_)?(\w+\.)*(log|logger|logging|slog|zap|console|fmt|rails\.logger|system\.out|_?logger)"
     r"(\.\w+)*\.(print\w*|log\w*|trace\w*|debug\w*|info\w*|warn\w*|error\w*|fatal\w*|println)\("
-    r"|^\s*(print|puts|error_log|printf|println!?)\b[ (]"
+    r"|^\s*(print|puts|error_log|printf|println!?)\b[ (]|^\s*(\w+::)*(e?println|trace|debug|info|warn|error)!\("
 )
 _COMMENT = {
     "hash": re.compile(r"(^|\s)#(?!\[|!).*$"),

@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 from rca.changes.diff import File, Line
 
-LEVELS = ("trace", "verbose", "debug", "info", "notice", "warn", "warning", "error", "fatal")
+LEVELS = ("all", "trace", "verbose", "debug", "information", "info", "notice", "warning", "warn", "error", "critical", "fatal", "off")  # fmt: skip
 KINDS = (  # the first that fits the key, with the keys it lies under before it
-    ("cert", r"cert(ificate)?s?\b|cert[._-]|_cert|certificate|issuer|secretname|keystore|truststore|ca_?bundle|minversion|ciphers?|tls_?version"),
-    ("loglevel", r"level$|\blog(ging|gers?)?\.level\.|root_?logger|log4j\.logger\.|_log$"),
-    ("resources", r"(limits|requests|resources)\.(memory|cpu|ephemeral)|xm[xs]$|gomemlimit|gomaxprocs|heap|ram_?(percentage|fraction)|old[_-]space|mem(ory)?_?limit|memory_?(size|reservation|mb)|(^|\.)(memory|cpus?)$|cpu_?(limit|shares|quota)"),
+    ("cert", r"cert(ificate)?s?\b|cert[._-]|_cert|certificate|issuer|secretname|keystore|truststore|ca_?bundle|minversion|ciphers?|tls_?version|ssl_?verify|(^|\.)verify(_?(ssl|peer|mode))?$|rejectunauthorized"),
+    ("loglevel", r"level$|\blog(ging|gers?)?\.level\.|log_?level\.|root_?logger|log4j\.logger\.|_log$"),
+    ("resources", r"(limits|requests|resources)\.(memory|cpu|ephemeral|storage)|xm[xs]$|gomemlimit|gomaxprocs|heap|ram_?(percentage|fraction)|old[_-]space|mem(ory)?_?limit|memory_?(size|reservation|mb)|(^|\.)(memory|cpus?)$|cpu_?(limit|shares|quota)"),
     ("timeout", r"time_?out|deadline|patience|max_?wait|keepalive_?time"),
-    ("retries", r"retr(y|ies)|attempt|backoff|wait_?none|redeliver"),
+    ("retries", r"retr(y|ies)|attempt|tries$|backoff|wait_?none|redeliver"),
     ("cache", r"ttl|cache|expir(y|ation|es)|maxmemory|evict|max_?age|memoi[sz]e"),
-    ("pool", r"pool|conn(ection)?s?\b|conns$|worker|thread|concurren|parallel|overflow|replicas|queue|semaphore|rps$|qps$|\.rate$|throttl|limit|burst|batch_?size|max_?(pending|active|size|requests|in_?flight|open|idle|conn)|quota|capacity|prefetch(_?(count|size|multiplier))?$"),
+    ("pool", r"pool|conn(ection)?s?\b|conns$|worker|thread|concurren|parallel|overflow|replicas|queue|semaphore|rps$|qps$|\.rate$|throttl|limit|burst|batch_?size|max_?(pending|active|size|requests|in_?flight|open|idle|conn)|quota|capacity|\.hard\.|prefetch(_?(count|size|multiplier))?$"),
 )  # fmt: skip
-NETWORK = r"port$|podselector|matchlabels|nodeselector|topologykey|hostnetwork|dnspolicy|egress|mtu|tls\.mode|loadbalancer|cidr"
+NETWORK = r"port$|podselector|matchlabels|nodeselector|topologykey|hostnetwork|dnspolicy|egress|mtu|tls\.mode|loadbalancer|cidr|traffic_?policy"
 FLAG = r"enable|disable|feature|flag|(^|[._-])use[_A-Z]|(^|\.)use[a-z]*$|experiment|toggle|rollout|percentage|beta|shadow|canary"
 SHARE = r"rollout|percent"
 SHARED = r"feature|flag|rollout|experiment|canary"
@@ -47,15 +47,16 @@ _IMAGE_TAG = re.compile(
     r"[\w.-]+(/[\w.-]+)+:[\w.-]+"
 )  # names an image; its tag is no setting's value
 _LITERAL = re.compile(
-    r"(?i)-?[\d_.]+ ?[a-z%/]*$|\"[^\"]*\"$|'[^']*'$|`[^`]*`$|true$|false$|none$|null$|nil$|on$|off$|yes$|no$"
+    r"(?i)-?[\d_.]+ ?[a-z%/]*$|\"[^\"]*\"$|'[^']*'$|`[^`]*`$|true$|false$|none$|null$|nil$|on$|off$|yes$|no$|:\w+$"
     r"|[\w.-]*\.?(trace|verbose|debug|info|warn(ing)?|error)$"
 )
 _TYPED = re.compile(r"[A-Z_a-z][\w\[\], |.<>?]*\s=\s*(.+)$")  # a default behind a type
 _MEASURE = re.compile(r"(?i)second|minute|hour|milli|micro|duration|timedelta|\d")
 
 
+_ELEMENT_OF = re.compile(r"\s*-\s+[\"']?([^\s\"':]+)[\"']?$")  # of a list in YAML
 _IMAGED = re.compile(r"(?i)\s*-?\s*image[\"']?\s*[:=]")
-_ITEM = re.compile(r"\s*-?\s*name:\s*[\"']?([\w.-]+)")
+_ITEM = re.compile(r"\s*-?\s*name\s*[:=]\s*[\"']?([\w.-]+)")
 _VARIABLE = re.compile(r"\s*-\s*name:\s*[\"']?([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)[\"']?$")
 NAMED = "(set)"  # the value of a variable of the environment whose value stands elsewhere
 
@@ -124,7 +125,7 @@ def _of(hunk: Sequence[Line], place: int, plain: bool) -> Iterator[Setting]:
     if _IMAGED.match(line.text):
         return
     named = place and _ITEM.match(hunk[place - 1].text)
-    valued = re.match(r"\s*value:\s*(.+)$", line.text)
+    valued = re.match(r"\s*value\s*[:=]\s*(.+)$", line.text)
     if named and valued:
         yield _setting(named[1], "", valued[1], plain)
         return
@@ -135,12 +136,17 @@ def _of(hunk: Sequence[Line], place: int, plain: bool) -> Iterator[Setting]:
         if not valued or following.sign != line.sign:  # type: ignore[union-attr]
             yield _setting(variable[1], "env", NAMED, plain)
         return
+    alone = _ELEMENT_OF.match(line.text) if plain and above else None
     for pattern in (_PAIR, _CALL, _SPACED, _ELEMENT, _JVM, _OPTION, *([_WORDS] if plain else [])):
         for found in pattern.finditer(line.text):
             if _IMAGE_TAG.match(line.text, found.start("key")):
                 continue
             inside = _call_around(line.text[: found.start()])
             yield _setting(found["key"], f"{above}.{inside}".strip("."), found["value"], plain)
+            alone = None
+    if alone:
+        over, _, key = above.rpartition(".")
+        yield _setting(key, over, alone[1], plain)
 
 
 def _call_around(text: str) -> str:
@@ -177,10 +183,10 @@ def kind(setting: Setting, one: File) -> str | None:
     for name, pattern in KINDS:
         if re.search(pattern, key, re.I) and _fits(name, setting):
             return name
+    if setting.literal and re.search(PEM, setting.value, re.I):
+        return "cert"
     if not one.is_config:
         return None
-    if re.search(PEM, setting.value, re.I):
-        return "cert"
     if re.search(NETWORK, key, re.I):
         return "network"
     return None if re.search(INERT, key, re.I) and not re.search(HELD, key, re.I) else "config"
@@ -212,7 +218,7 @@ def _own(setting: Setting) -> str:
 
 
 def _level(value: str) -> int | None:
-    word = value.lower().split(",")[0].rsplit(".", 1)[-1]
+    word = value.lower().split(",")[0].rsplit(".", 1)[-1].strip(":")
     return LEVELS.index(word) if word in LEVELS else None
 
 
@@ -235,7 +241,11 @@ def changed(files: Sequence[File], wanted: str) -> list[Changed]:
         stated = old.literal or (new is not None and new.literal)
         if stated and (new is None or _value(old) != _value(new)):
             out.append(_change(old, new))
-    out += [Changed(new.key, new.whole, None, new.value[:60]) for new in come if new.literal and new.value != NAMED]
+    out += [
+        Changed(new.key, new.whole, None, new.value[:60])
+        for new in come
+        if new.literal and new.value != NAMED
+    ]
     return list(dict.fromkeys(out))
 
 
@@ -255,7 +265,6 @@ def _value(setting: Setting) -> str:
 def _stands(setting: Setting) -> str:
     """The same by where it stands: `a.b: 1` in one line is `b: 1` under `a`."""
     return re.sub(r"[\s_\"']", "", f"{setting.whole}={setting.value}").lower()
-
 
 
 def _apart(
@@ -286,3 +295,17 @@ def _partner(old: Setting, come: Sequence[Setting]) -> Setting | None:
 
     same = [new for new in come if plain(new.key) == plain(old.key)]
     return next(iter([*same, *come]), None)
+
+
+_WALL = re.compile(r"^kind:\s*(\w*NetworkPolicy|AuthorizationPolicy|PeerAuthentication)\b")
+
+
+def walled(files: Sequence[File]) -> str | None:
+    """A policy that says who may talk to whom, where there was none."""
+    for one in files:
+        new, old = (
+            [x.text for x in side if _WALL.match(x.text)] for side in (one.added, one.removed)
+        )
+        if len(new) > len(old):
+            return new[0].strip()
+    return None

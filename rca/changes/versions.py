@@ -18,7 +18,15 @@ _NUMBER = re.compile(r"v?\d+(\.\d+)*([.-]?[a-z0-9]+)*")
 _OWN = re.compile(r"^[\"']?(app)?[vV]ersion[\"']?\s*[:=]|^<version>")
 _PLATFORM = re.compile(
     r"(?i)(^|[\"'_\s.-])((engine|runtime|platform|kubernetes|python|node|java|go|ruby|php|dotnet|driver|kernel)_?version|runtime|engine)[\"']?\s*[:=]"
+    r"|<targetframework>|^\s*(go|toolchain) (go)?\d[\d.]*$"
 )
+_PLATFORMS = re.compile(
+    r"(^|/)(\.(tool|python|ruby|java|node|go)-versions?|\.nvmrc|\.sdkmanrc|runtime\.txt)$"
+)
+_TRYING = re.compile(  # what is there for tests and development alone
+    r"(?i)dev-?_?dependencies|require-dev|group\W+(:?(dev|test)\w*\W*)+|testimplementation|testruntime|<scope>test"
+)
+_SECTION = re.compile(r"^\s*([\"']?[\w-]*(dependencies|require(-dev)?)\b|\[|group\b)")
 _IMAGE = re.compile(
     r"(?i)^\s*-?\s*(image|repository)[\"']?\s*[:=]\s*[\"']?([^\s\"':@]+)(:([^\s\"']+))?"
 )
@@ -33,6 +41,8 @@ def dependencies(files: Sequence[File]) -> str | None:
         listed = bool(LISTS.search(one.path))
         old = {_named(line.text): line for line in one.removed if _number(line)}
         for line in one.added if listed else [x for x in one.added if _PIN.match(x.text)]:
+            if _PLATFORM.search(line.text) or _to_try(one, line):
+                continue
             if _number(line) and _named(line.text) in old and not _of_itself(one, line):
                 return f"{squeezed(old[_named(line.text)].text)} → {squeezed(line.text)}"[:100]
     return None
@@ -45,7 +55,18 @@ def _number(line: Line) -> bool:
 
 def _named(text: str) -> str:
     """A line without its numbers and bounds: the name of what it asks for."""
+    text = re.sub(r"\bh1:\S+|\bsha\d+[:-]\S+", "", text)
     return re.sub(r"[\s\"',=<>~^!]", "", _NUMBER.sub("", text))
+
+
+def _to_try(one: File, line: Line) -> bool:
+    """Whether a dependency is for tests or development alone, by its line or the section above."""
+    if _TRYING.search(line.text):
+        return True
+    hunk = next(hunk for hunk in one.hunks if line in hunk)
+    above = hunk[: hunk.index(line)]
+    section = next((x.text for x in reversed(above) if _SECTION.match(x.text)), "")
+    return bool(_TRYING.search(section))
 
 
 def _of_itself(one: File, line: Line) -> bool:
@@ -93,10 +114,13 @@ def _image(one: File) -> str | None:
 
 
 def _platform(one: File) -> str | None:
+    if _PLATFORMS.search(one.path) and one.removed and one.added:
+        return f"{one.removed[0].text.strip()} → {one.added[0].text.strip()}"
     old = [line.text for line in one.removed if _PLATFORM.search(line.text)]
     new = [line.text for line in one.added if _PLATFORM.search(line.text) and _number(line)]
     same = [text for text in new if any(_named(text) == _named(was) for was in old)]
-    return same[0].strip() if same and one.is_config else None
+    runs = one.is_config or LISTS.search(one.path)
+    return same[0].strip() if same and runs else None
 
 
 def told(message: str, before: str, after: str, service: str) -> str | None:
