@@ -66,13 +66,12 @@ THROWS = re.compile(
 CODE = frozenset(
     "py rb go java kt scala groovy js jsx mjs cjs ts tsx vue cs fs php rs ex exs erl c cc cpp h swift dart lua sh sql".split()
 )
+_SAFE = re.compile(r"\?\.|&\.|\?\?|\?:|(?i:orelse|getordefault|unwrap_or)")  # asks in one word
 _TURNS = re.compile(r"^\s*(for|foreach|while)\b|\.(each|forEach)\b")
 _GATHERS = re.compile(
     r"(?i)\b(sum|reduce|fold\w*|map|filter|select|where|count|any|all|collect|to_?list|join|inject|flat_?map)\s*[({]|\bfor\b.+\bin\b.+[\])}]"
 )
-_GATHERED = frozenset(
-    ["+", "+=", "++", "in", "0", "true", "false", "break", "continue", "not", "!"]
-)
+_GATHERED = frozenset(["+", "+=", "++", "in", "true", "false", "break", "continue", "not", "!"])
 _ASKED = frozenset(
     ["==", "!=", "===", "!==", "is", "not", "!", "none", "null", "nil", "undefined", "?", "??"]
 )
@@ -329,14 +328,18 @@ def _alike(one: File, old: Counter[str], new: Counter[str]) -> bool:
     an error on, to ask for nothing, to gather in a loop or without one."""
     needless = {"?"} if one.ending == "rs" else set[str]()
     sides = (one.removed, one.added)
-    asks, turns, gathers = (
+    asks, safe, turns, gathers = (
         [sum(bool(kind.search(line.text)) for line in side) for side in sides]
-        for kind in (GUARD, _TURNS, _GATHERS)
+        for kind in (GUARD, _SAFE, _TURNS, _GATHERS)
     )
-    if asks[1] and asks[1] >= asks[0]:
+    if asks[1] > asks[0] or (asks[1] == asks[0] and safe[0] != safe[1]):
         needless |= _ASKED
     if (turns[0] and not turns[1] and gathers[1]) or (turns[1] and not turns[0] and gathers[0]):
         needless |= _GATHERED
+        old, new = (
+            Counter({word: n for word, n in side.items() if not re.fullmatch(r"0(\.0)?\w?", word)})
+            for side in (old, new)
+        )
     left = [
         {word: count for word, count in side.items() if word not in needless} for side in (old, new)
     ]

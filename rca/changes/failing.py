@@ -33,6 +33,7 @@ def suspect(lake: Lake, seen: Facts, row: Mapping[str, Any], cluster: str | None
         "\n".join([*lines, *_messages(seen, service)]),
         tuple(dict.fromkeys(frames)),
         fanout(seen.spans, service),
+        row.get("score"),
     )
 
 

@@ -20,6 +20,12 @@ EXPLAINS = 0.5  # a change below this explains nothing
 UNEXPLAINED = 0.45  # the most for a change of which nothing says how it could lead to the fault
 SLACK = timedelta(minutes=1)
 ASKED = 3  # suspects that changes are held against
+TIED = 0.95  # of the first suspect's score: as likely the cause as it
+LATER = 0.4  # what a change of a later suspect counts, and one of a tied suspect:
+BESIDE = 0.85
+OLD = timedelta(days=1)  # what ran that long without harm has to be pointed at by the failure
+OUTLIVED = 0.55
+SLOW = frozenset(["leak", "cache", "loglevel", "resources", "cert"])  # can take days to show
 FANNED = 1.5  # times the calls to stores per span that count as fanning out
 Row = dict[str, Any]
 
@@ -33,6 +39,7 @@ class Suspect(NamedTuple):
     words: str = ""  # what its errors and loud log lines say
     frames: tuple[Frame, ...] = ()  # where its stack traces lead through
     fanout: float | None = None  # calls to stores per span, times the healthy ones; None: unknown
+    score: float | None = None  # how loud it is; None: unknown
 
 
 class Reading(NamedTuple):
@@ -41,6 +48,7 @@ class Reading(NamedTuple):
     acts: tuple[str, ...]
     strength: float
     pointed: tuple[str, ...]  # by the failure itself
+    slow: bool = False  # what it does can take days to show
 
 
 def rank(rows: Sequence[Row], suspects: Sequence[Suspect], onset: datetime) -> list[Row]:
@@ -49,6 +57,13 @@ def rank(rows: Sequence[Row], suspects: Sequence[Suspect], onset: datetime) -> l
     before = [story for story in fold(rows) if story.lead["ts"] <= onset + SLACK]
     scored = [_scored(story, suspects, onset) for story in before]
     return sorted(scored, key=lambda row: (-row["score"], _order(row), str(row["ref"])))
+
+
+def _tied(suspect: Suspect, first: Suspect) -> bool:
+    """Whether a later suspect is as loud as the first, but for little."""
+    if suspect.score is None or first.score is None:
+        return False
+    return suspect.score >= TIED * first.score
 
 
 def _order(row: Row) -> int:
@@ -61,7 +76,8 @@ def _scored(story: Story, suspects: Sequence[Suspect], onset: datetime) -> Row:
         if not any(touches(row, suspect.service) for row in story.rows):
             continue
         reading = _read(story, suspect)
-        score = _weigh(story, suspect, reading, onset) * (1.0 if place == 0 else 0.4)
+        share = 1.0 if place == 0 else BESIDE if _tied(suspect, suspects[0]) else LATER
+        score = _weigh(story, suspect, reading, onset) * share
         if score > best:
             best, reasons = score, _reasons(story, suspect, reading, onset)
     lead = _speaker(story)
@@ -114,12 +130,13 @@ def told_acts(row: Mapping[str, Any]) -> list[str]:
 
 def _read(story: Story, suspect: Suspect) -> Reading:
     """What a story does that can lead to the suspect's fault, and what the fault points at."""
-    strength, seen = 0.0, list[str]()
+    strength, seen, slow = 0.0, list[str](), False
     for act in acts(story.lead["diff"]):
         force = readily(act, suspect.fault) * _borne_out(act, suspect)
         if force:
             strength = max(strength, force)
             seen.append(str(act))
+            slow = slow or act.analyser.key in SLOW
     for row in story.rows:
         for text in told_acts(row) if not suspect.fault.startswith("network") else ():
             strength = max(strength, UNTOLD)
@@ -133,7 +150,7 @@ def _read(story: Story, suspect: Suspect) -> Reading:
         pointed.append(f"the errors name {word}, which it changed")
     if suspect.frames and not through and suspect.fault in {"exception", "wrong_return"}:
         strength *= 0.7 if _is_code(story) else 1.0
-    return Reading(tuple(dict.fromkeys(seen)), strength, tuple(pointed))
+    return Reading(tuple(dict.fromkeys(seen)), strength, tuple(pointed), slow)
 
 
 def _is_code(story: Story) -> bool:
@@ -153,6 +170,8 @@ def _weigh(story: Story, suspect: Suspect, reading: Reading, onset: datetime) ->
     row = story.lead
     place = next((one["cluster"] for one in story.rows if one.get("cluster")), None)
     score = 0.25 + 0.45 * reading.strength + 0.15 * near(story.effect, onset)
+    if story.shipped and onset - story.effect > OLD and not reading.slow:
+        score *= OUTLIVED
     score += 0.15 * min(len(reading.pointed), 2)
     score += 0.1 if story.shipped or row["kind"] in {"config", "flag"} else 0.0
     if suspect.cluster and place:

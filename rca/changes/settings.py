@@ -107,12 +107,17 @@ def settings(one: File, sign: str) -> list[Setting]:
 
 def _above(hunk: Sequence[Line], place: int) -> str:
     """The keys of the lines a line lies under, by their indentation."""
-    depth, names = hunk[place].depth, list[str]()
+    depth, names = _depth(hunk[place]), list[str]()
     for line in reversed(hunk[:place]):
-        if line.depth < depth:
-            depth = line.depth
+        if _depth(line) < depth:
+            depth = _depth(line)
             names.append(_heading(line.text))
     return ".".join(name for name in reversed(names) if name)
+
+
+def _depth(line: Line) -> float:
+    """How deep a line lies; an element of a list lies deeper than the key it stands below."""
+    return line.depth + 0.5 * line.text.lstrip().startswith("- ")
 
 
 def _heading(text: str) -> str:

@@ -26,7 +26,7 @@ _PLATFORMS = re.compile(
 _TRYING = re.compile(  # what is there for tests and development alone
     r"(?i)dev-?_?dependencies|require-dev|group\W+(:?(dev|test)\w*\W*)+|testimplementation|testruntime|<scope>test"
 )
-_SECTION = re.compile(r"^\s*([\"']?[\w-]*(dependencies|require(-dev)?)\b|\[|group\b)")
+_SECTION = re.compile(r"(?i)^\s*([\"']?[\w-]*(dependencies|require(-dev)?)\b|\[|group\b)")
 _IMAGE = re.compile(
     r"(?i)^\s*-?\s*(image|repository)[\"']?\s*[:=]\s*[\"']?([^\s\"':@]+)(:([^\s\"']+))?"
 )
