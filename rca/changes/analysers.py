@@ -62,7 +62,7 @@ def _louder(one: settings.Changed) -> bool:
 
 
 def _rank(value: str | None) -> int:
-    word = (value or "fatal").lower().rsplit(".", 1)[-1].strip(":")
+    word = settings.worded(value or "fatal")
     return settings.LEVELS.index(word) if word in settings.LEVELS else len(settings.LEVELS)
 
 

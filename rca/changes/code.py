@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 
 from rca.changes.diff import File, Line, only_renamed, tokens
 from rca.changes.same import folded, turned
@@ -15,7 +16,7 @@ LOOP = re.compile(
 )
 _VERBS = (
     r"(query\w*|execute\w*|exec\w*|fetch\w*|find\w*|get\w*|select\w*|load\w*|where\w*|first\w*|single\w*|aggregate"
-    r"|lookup|scan\w*|read\w*|list\w*|tolistasync|count\w*|scalar\w*|one\w*|post|put|send|invoke|call)"
+    r"|lookup|scan\w*|read\w*|list\w*|insert\w*|update\w*|delete\w*|save\w*|tolistasync|count\w*|scalar\w*|one\w*|post|put|send|invoke|call)"
 )
 _STORES = (
     r"(db|database|conn|connection|cursor|cur|session|repo|repositor(y|ies)|dao|store|stmt|statement|tx|redis|mongo|collection|prisma\w*"
@@ -23,7 +24,7 @@ _STORES = (
 )
 QUERY = re.compile(
     rf"(?i)\b\w*{_STORES}(\w*)(\.|->|::)(\w+(\.|->|::))*{_VERBS}\s*(<[^>]*>)?[(!]|\b(select|insert into|delete from|update)\b.+\b(from|where|set|values)\b"
-    rf"|\bfetch\(|\b\w*{_STORES}(\w*)::{_VERBS}\b"
+    rf"|\bfetch\(|(?-i:(?<!\w)(\w+[.])*\w*([Rr]epo(sitory)?|[Dd]ao|[Qq]ueries|[Qq]uerier)(\.|->)\w+\()|\b\w*{_STORES}(\w*)::{_VERBS}\b"
 )
 EAGER = re.compile(  # what is read together with its rows; without it each row asks by itself
     r"(?i)\b(prefetch_related|select_related|joinedload|selectinload|subqueryload|eager_load|preload)\(|\.includes\(|\.(then)?include\([^)]*=>"
@@ -31,20 +32,20 @@ EAGER = re.compile(  # what is read together with its rows; without it each row 
 )
 EACH = re.compile(r"fetchtype\.eager\b", re.IGNORECASE)
 _MODEL = re.compile(
-    r"\b[A-Z]\w+(\.|::)(find\w*|where|objects\.\w+|get\w*|query\w*|first\w*|load)\(?"
+    r"\b[A-Z]\w+(\.|::)(find\w*|where|objects\.\w+|get\w*|query\w*|first\w*|load|create!|(insert|update|delete)(_all|One)|destroy!?)\(?"
 )
 
 GUARD = re.compile(
     r"(?i)\bis (not )?none\b|(?<!err )(?<!err)[!=]=+ ?(nil|null|undefined|none)\b|\b(nil|null|undefined) ?[!=]=|\?\.|&\.|\?\?|\.(nil|present|blank|empty)\?"
     r"|\bisset\(|\bempty\(|\bisnull\w*\(|\bnonnull\(|orelse\w*\(|ofnullable\(|getordefault\(|unwrap_or\w*\(|\bif (not |!)[\w.]+( *:|\) *[{\w]|$)|\bif \(![\w.]+\)"
-    r"|\.get\([^(),]+,[^()]+\)|(?<!cache)\.fetch\([^(),]+,[^()]+\)|\?:\s|\b(has|contains)_?key\w*\(|key_exists\(|^(?!\s*(?:async )?for\b).*\bin\b [\w.]+:$|\bunless [\w.]+$|\bok\s*:?=|; ok\b|\.dig\(|\bif [\w.]+ else\b"
+    r"|\.get\([^(),]+,[^()]+\)|(?<!cache)\.fetch\([^(),]+,[^()]+\)|\?:\s|\b(has|contains)_?key\w*\(|key_exists\(|^(?!\s*(?:async )?for\b).*\bin\b [\w.]+:$|\bunless [\w.]+$|\bok\s*:?=|; ok\b|\.dig\(|\blen\([\w.]+\) ?== ?0|\.is_?empty\(\)|\.(length|count|size\(\)) ?===? ?0\b|\bif let (some|ok)\(|\bis \{|\bif [\w.]+ else\b"
 )
 HANDLED = re.compile(
     r"(?i)^\s*(\}\s*)?(except|catch|rescue)\b|\bif (err :?=.*; ?)?err ?!= ?nil\b|\.catch\(|\brecover\(\)|\berr\(\w+\) =>(?! return err\()|\bon_?error\b|@exceptionhandler"
 )
 IGNORED = re.compile(r",\s*_\s*:?=\s|\.unwrap\(\)")
 WAIT = re.compile(
-    r"(?i)\bsleep\w*\(|\.lock\(\)|\bsynchronized\b|\block\s*\(|\bmutex\b|\bacquire\(|\.wait\(\)|\.join\(\)|\.result\(\)|\.block\(\)|\.getresult\(\)|\b(read|write|append|copy|exec|stat)\w*sync\(|\bflock\b|for update\b"
+    r"(?i)\bsleep\w*\(|\.lock\(\)|\bsynchronized\b|\block\s*\(|\bmutex\b|\bacquire\(|\.wait\(\)|\.join\(\)|\.result\(\)|\.block\(\)|async\([^()]*\)\.(result|wait)\b|\.getresult\(\)|\b(read|write|append|copy|exec|stat)\w*sync\(|\bflock\b|for update\b"
 )
 CACHED = re.compile(r"(?i)cache\w*(\.|->|::)(set|put|get|add|fetch|remember)\w*\(")
 STORED = re.compile(
@@ -240,8 +241,14 @@ def handling(files: Sequence[File]) -> str | None:
 _SWITCH = re.compile(r"(?i)\b(enable|disable|activate|deactivate|turn_?on|turn_?off)")
 
 
+_SWITCHED = re.compile(
+    r"(?i)\b\w*(flags?|features?|toggles?|unleash|flipper|ldclient|experiments?)\w*(\.|->|::)\w*(enabled|active|is_?on|variation|treatment)\w*[?!]?\("
+)
+
+
 def switched(files: Sequence[File]) -> str | None:
-    """A call that turns something on where it was turned off, or the other way round."""
+    """A call that turns something on where it was off, or the other way round; or a switch that
+    is asked no more."""
     for one in files:
         old, new = (
             {
@@ -254,7 +261,7 @@ def switched(files: Sequence[File]) -> str | None:
         both = [text for key, text in sorted(new.items()) if key in old]
         if both:
             return both[0][:80]
-    return None
+    return _lost(files, _SWITCHED)
 
 
 def uncached(files: Sequence[File]) -> str | None:
@@ -296,8 +303,9 @@ def leaks(files: Sequence[File]) -> str | None:
 
 
 def throws(files: Sequence[File]) -> str | None:
-    """An exception thrown where none was."""
-    return _gained(files, THROWS)
+    """An exception thrown where none was; not one that says of nothing that it is nothing."""
+    found = _gained(files, THROWS)
+    return None if found and GUARD.search(found) else found
 
 
 def logic(files: Sequence[File]) -> str | None:
@@ -318,8 +326,24 @@ def logic(files: Sequence[File]) -> str | None:
             continue
         if _numbers(old) != _numbers(new) and _named_number(files, old, new):
             continue
-        line = next((x for x in one.added if _meaning(tokens([x]))), one.added[0])
-        return line.text.strip()[:80]
+        line = _sharply(one)
+        if line:
+            return line[:80]
+    return None
+
+
+def _sharply(one: File) -> str | None:
+    """A line that says another thing in nearly the same words. What was written anew is left: that
+    it computes the same in another way is then as likely."""
+    old = [(tokens([line]), line) for line in one.removed]
+    for line in one.added:
+        words = tokens([line])
+        for before, was in old:
+            near = SequenceMatcher(None, before, words, autojunk=False).ratio() >= ALIKE
+            if near and not _alike(
+                File(one.path, (), (), (line,), (was,)), _meaning(before), _meaning(words)
+            ):
+                return line.text.strip()
     return None
 
 
@@ -346,6 +370,7 @@ def _alike(one: File, old: Counter[str], new: Counter[str]) -> bool:
     return left[0] == left[1]
 
 
+ALIKE = 0.6  # of its tokens are the same: the same line, changed
 _SAYS = {"then": "await", "case": "==", "when": "=="}  # other words for the same
 _IMPORT = re.compile(
     r"\s*(import|from [\w.]+ import|using(?! var)|use|package|require(_once)?|#include)\b(?! *\()"

@@ -9,15 +9,16 @@ from rca.changes.diff import File
 
 _DROPS = re.compile(r"(?i)\bdrop\s+index\b|\bremove_?index\b|\bdrop_?index\w*\(|\bdropindex")
 _MAKES = re.compile(
-    r"(?i)\bcreate\s+(unique\s+)?index\b|\b(db_)?index\s*[=:]\s*true\b|@index\b|\badd_?index\b|\.hasindex\(|\bcreate_?index\w*\(|\bindexes\s*=|\bensureindex|#\[index|\.index\(\{"
+    r"(?i)\bcreate\s+(unique\s+)?index\b|\b(db_)?index\s*[=:]\s*true\b|@index\b|\badd_?index\b|\.hasindex\(|\bcreate_?index\w*\(|\bindexes\s*=|\bensureindex|#\[index|\.index\(\{|\.(unique_?)?index\(\)|\b(global|local)_secondary_index\b"
 )
 _SCHEMA = re.compile(
-    r"(?i)\bdrop\s+(table|column|view|constraint|type)\b|\brename\s+(column|table|to)\b|\balter\s+column\b|\bset\s+not\s+null\b|\balter\s+table\b.*\b(type|not null|rename|drop|modify|change)\b"
+    r"(?i)\bdrop\s+(table|column|view|constraint|type)\b|\brename\s+(column|table|to)\b|\balter\s+column\b|\bset\s+not\s+null\b|\balter\s+table\b.*\b(type|not null|rename|drop(?! (index|key)\b)|modify|change)\b"
     r"|\b(rename|remove|alter)field\(|\bdeletemodel\(|\b(remove|rename|change|drop)_(column|table|reference)s?\b|\.drop_?column\(|\.rename_?column\(|\balter_column\(|\block\s+table\b|\bdropcolumn\("
 )
 _FIELD = {  # of a message or type that others read
     "proto": re.compile(r"^\s*(repeated |optional |required )?[\w.]+ \w+ = \d+;?"),
     "graphql": re.compile(r"^\s*\w+(\(.*\))?\s*:\s*[\[\w!\]]+"),
+    "prisma": re.compile(r"^\s*\w+\s+\w+(\[\])?\??(\s|$)"),
     "avsc": re.compile(r"\"type\"\s*:"),
 }
 

@@ -12,7 +12,7 @@ IDLE = re.compile(
     r"(?i)(^|/)(tests?|specs?|__tests__|testdata|fixtures|cypress|e2e|playwright|__mocks__|docs?|examples?|i18n|locales?|translations|\.github|\.gitlab|\.circleci)/"
     r"|(^|/)(test_[^/]*|conftest\.py|[^/]*_(test|spec)\.\w+|[^/]*\.(test|spec|cy|stories)\.\w+|[^/]*tests?\.(java|cs|kt|php))$"
     r"|(^|/)(\.gitlab-ci\.ya?ml|jenkinsfile|makefile|license|codeowners|changelog[^/]*|readme[^/]*)$"
-    r"|(^|/)(renovate\.json5?|dependabot\.ya?ml|codecov\.ya?ml|sonar-project\.properties|tox\.ini|pytest\.ini|(jest|vitest|eslint)\.config\.\w+"
+    r"|(^|/)(renovate\.json5?|(azure|bitbucket)-pipelines[^/]*\.ya?ml|\.travis\.yml|cloudbuild\.ya?ml|messages[^/]*\.properties|strings\.xml|dependabot\.ya?ml|codecov\.ya?ml|sonar-project\.properties|tox\.ini|pytest\.ini|(jest|vitest|eslint)\.config\.\w+"
     r"|\.(eslint|prettier|stylelint|editorconfig|rubocop|golangci|pre-commit|flake8|pylint)[^/]*|docker-compose\.(dev|local|test|ci)\.ya?ml|\.env\.(example|sample|test))$"
     r"|\.(md|rst|txt\.orig|adoc|css|scss|less|svg|png|jpe?g|gif|ico|html?\.snap|snap)$"
 )
@@ -133,6 +133,8 @@ def _bare(text: str, style: str, path: str, sign: str, quoted: dict[str, bool]) 
     """A line without comments, doc texts and the texts of log lines."""
     if path.endswith(".py"):
         text = _untyped(_undocumented(text, sign, quoted))
+    if path.endswith((".tsx", ".jsx")) and "</" in text:
+        text = re.sub(r">[^<>{}]*<", "><", text)  # what is only read
     if path.endswith((".ts", ".tsx")):
         text = _NULLABLE.sub("", text)
     if style:
@@ -152,7 +154,7 @@ def _untyped(text: str) -> str:
     """A Python signature without its types; other lines as they are."""
     if not re.match(r"\s*(async )?def \w+\(", text):
         return text
-    return re.sub(r"\s*=\s*", "=", _HINT.sub("", text))
+    return re.sub(r"\s*=\s*", "=", _HINT.sub("", re.sub(r"[*/], ", "", text)))
 
 
 def _undocumented(text: str, sign: str, quoted: dict[str, bool]) -> str:

@@ -13,20 +13,20 @@ LEVELS = ("all", "trace", "verbose", "debug", "information", "info", "notice", "
 KINDS = (  # the first that fits the key, with the keys it lies under before it
     ("cert", r"cert(ificate)?s?\b|cert[._-]|_cert|certificate|issuer|secretname|keystore|truststore|ca_?bundle|minversion|ciphers?|tls_?version|ssl_?verify|(^|\.)verify(_?(ssl|peer|mode))?$|rejectunauthorized"),
     ("loglevel", r"level$|\blog(ging|gers?)?\.level\.|log_?level\.|root_?logger|log4j\.logger\.|_log$"),
-    ("resources", r"(limits|requests|resources)\.(memory|cpu|ephemeral|storage)|xm[xs]$|gomemlimit|gomaxprocs|heap|ram_?(percentage|fraction)|old[_-]space|mem(ory)?_?limit|memory_?(size|reservation|mb)|(^|\.)(memory|cpus?)$|cpu_?(limit|shares|quota)"),
+    ("resources", r"(limits|requests|resources)\.(memory|cpu|ephemeral|storage)|xm[xs]$|gomemlimit|gomaxprocs|heap|ram_?(percentage|fraction)|old[_-]space|mem(ory)?_?limit|memory_?(size|reservation|mb)|(^|\.)(memory|cpus?)$|(volume|disk|storage|ebs)[\w ]*\.size\w*$|allocated_storage|cpu_?(limit|shares|quota)"),
     ("timeout", r"time_?out|deadline|patience|max_?wait|keepalive_?time"),
     ("retries", r"retr(y|ies)|attempt|tries$|backoff|wait_?none|redeliver"),
-    ("cache", r"ttl|cache|expir(y|ation|es)|maxmemory|evict|max_?age|memoi[sz]e"),
+    ("cache", r"ttl|cache|caffeine|expir(y|ation|es?)|maxmemory|evict|max[_-]?age|memoi[sz]e"),
     ("pool", r"pool|conn(ection)?s?\b|conns$|worker|thread|concurren|parallel|overflow|replicas|queue|semaphore|rps$|qps$|\.rate$|throttl|limit|burst|batch_?size|max_?(pending|active|size|requests|in_?flight|open|idle|conn)|quota|capacity|\.hard\.|prefetch(_?(count|size|multiplier))?$"),
 )  # fmt: skip
-NETWORK = r"port$|podselector|matchlabels|nodeselector|topologykey|hostnetwork|dnspolicy|egress|mtu|tls\.mode|loadbalancer|cidr|traffic_?policy"
+NETWORK = r"port$|podselector|matchlabels|nodeselector|topologykey|hostnetwork|dnspolicy|egress|mtu|tls\.mode|loadbalancer|cidr|traffic_?policy|(^|\.)selector\."
 FLAG = r"enable|disable|feature|flag|(^|[._-])use[_A-Z]|(^|\.)use[a-z]*$|experiment|toggle|rollout|percentage|beta|shadow|canary"
 SHARE = r"rollout|percent"
 SHARED = r"feature|flag|rollout|experiment|canary"
 INERT = r"label|annotation|owner|team|description|title|comment|author|appversion|(^|\.)version$|checksum|integrity|resolved|(^|\.)name$|(^|\.)(app|tier|role)$"
 IMAGE = r"(^|\.)(image|(new)?tag|repository)$"  # told by what it runs on, not by where it stands
 HELD = r"(secret|config_?map)\w*ref\.name$"  # a name that settings are read from
-PEM = r"\.(crt|cer|pem|jks|p12|pfx)\b|ca-?bundle"
+PEM = r"\.(crt|cer|pem|jks|p12|pfx)\b|ca-?bundle|[-_](cert|tls)\b"
 _SWITCHED = {"true", "false", "on", "off", "yes", "no", "enabled", "disabled"}
 
 _VALUE = r"(?:\"[^\"]*\"|'[^']*'|`[^`]*`|(?:[^,;()\[\]{}\"'#]|\([^()]*\)|\[[^\[\]]*\])+)"
@@ -34,7 +34,7 @@ _PAIR = re.compile(
     rf"(?P<key>[A-Za-z_$][\w.$/-]*)[\"']?\]?\s*(?:=>|:=|=(?![=>~])|:(?![:/=]))(?=\s*(?P<value>{_VALUE}))"
 )
 _CALL = re.compile(
-    r"(?P<key>@?[A-Za-z_]\w*)(?:\[[^\]]*\])?\((?=(?P<value>(?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\))"
+    r"(?P<key>(?:\w+\.(?=With))?@?[A-Za-z_]\w*)(?:\[[^\]]*\])?\((?=(?P<value>(?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\))"
 )
 _WORDS = re.compile(
     r"^\s*(?P<key>[a-z][a-z_-]+)\s+(?P<value>[\w., /-]+);?$"
@@ -48,7 +48,7 @@ _IMAGE_TAG = re.compile(
 )  # names an image; its tag is no setting's value
 _LITERAL = re.compile(
     r"(?i)-?[\d_.]+ ?[a-z%/]*$|\"[^\"]*\"$|'[^']*'$|`[^`]*`$|true$|false$|none$|null$|nil$|on$|off$|yes$|no$|:\w+$"
-    r"|[\w.-]*\.?(trace|verbose|debug|info|warn(ing)?|error)$"
+    r"|[\w.-]*\.?(trace|verbose|debug|info|warn(ing)?|error)(level\)*)?$"
 )
 _TYPED = re.compile(r"[A-Z_a-z][\w\[\], |.<>?]*\s=\s*(.+)$")  # a default behind a type
 _MEASURE = re.compile(r"(?i)second|minute|hour|milli|micro|duration|timedelta|\d")
@@ -201,7 +201,7 @@ def _switches(setting: Setting, one: File) -> bool:
     """Whether it turns a feature on or off, or for a share of those who ask."""
     where = f"{one.path}.{setting.above}.{setting.key}"
     if setting.value.lower() in _SWITCHED:
-        return bool(re.search(FLAG, where, re.I))
+        return setting.key.isupper() or bool(re.search(FLAG, where, re.I))
     share = re.fullmatch(r"[\d.]+ ?%?", setting.value) and re.search(SHARE, setting.key, re.I)
     return bool(share and re.search(SHARED, where, re.I))
 
@@ -217,14 +217,30 @@ def _own(setting: Setting) -> str:
     """In code the key alone tells, or that of the call it is an argument of."""
     call = re.search(r"(\w+)\s*\{?$", setting.above)
     key = setting.key.lower()
-    if key in {"max", "min", "size", "maxsize", "capacity", "limit", "count", "times"}:
+    if key in {
+        "max",
+        "min",
+        "size",
+        "maxsize",
+        "maximumsize",
+        "capacity",
+        "limit",
+        "count",
+        "times",
+    }:
         return f"{setting.above}.{key}".lower()
     return f"{call[1]}.{key}".lower() if call and key == "level" else key
 
 
 def _level(value: str) -> int | None:
-    word = value.lower().split(",")[0].rsplit(".", 1)[-1].strip(":")
+    word = worded(value)
     return LEVELS.index(word) if word in LEVELS else None
+
+
+def worded(value: str) -> str:
+    """The last word of a value, as of `zap.InfoLevel`, `:info` or `INFO, file`."""
+    words = re.findall(r"[a-z]+", value.lower().split(",")[0])
+    return words[-1].removesuffix("level") if words else ""
 
 
 def changed(files: Sequence[File], wanted: str) -> list[Changed]:

@@ -76,6 +76,8 @@ def _of_itself(one: File, line: Line) -> bool:
     if one.path.endswith("pom.xml"):
         around = " ".join(x.text for hunk in one.hunks for x in hunk)
         return "<dependency>" not in around and "<parent>" not in around
+    if one.path.endswith("setup.py"):
+        return True
     chart = one.path.lower().endswith("chart.yaml")
     return "lock" not in one.path and line.depth <= (0 if chart else 2)
 
