@@ -45,7 +45,7 @@ HANDLED = re.compile(
 )
 IGNORED = re.compile(r",\s*_\s*:?=\s|\.unwrap\(\)")
 WAIT = re.compile(
-    r"(?i)\bsleep\w*\(|\.lock\(\)|\bsynchronized\b|\block\s*\(|\bmutex\b|\bacquire\(|\.wait\(\)|\.join\(\)|\.result\(\)|\.block\(\)|async\([^()]*\)\.(result|wait)\b|\.getresult\(\)|\b(read|write|append|copy|exec|stat)\w*sync\(|\bflock\b|for update\b"
+    r"(?i)\bsleep\w*\(|\.lock\(\)|\bsynchronized\b|\block\s*\(|\bmutex\b|\bacquire\(|\.wait\(\)|\.join\(\)|\.result\(\)|\.block\(\)|async\([^()]*\)\.(result|wait)\b|\.getresult\(\)|\b(read|write|append|copy|exec|stat)\w*(?<!a)sync\(|\bflock\b|for update\b"
 )
 CACHED = re.compile(r"(?i)cache\w*(\.|->|::)(set|put|get|add|fetch|remember)\w*\(")
 STORED = re.compile(
@@ -67,14 +67,32 @@ THROWS = re.compile(
 CODE = frozenset(
     "py rb go java kt scala groovy js jsx mjs cjs ts tsx vue cs fs php rs ex exs erl c cc cpp h swift dart lua sh sql".split()
 )
-_SAFE = re.compile(r"\?\.|&\.|\?\?|\?:|(?i:orelse|getordefault|unwrap_or)")  # asks in one word
+_SAFE = re.compile(
+    r"\?\.|\bis \{|&\.|\?\?|\?:|(?i:orelse|getordefault|unwrap_or)"
+)  # asks in one word
 _TURNS = re.compile(r"^\s*(for|foreach|while)\b|\.(each|forEach)\b")
 _GATHERS = re.compile(
     r"(?i)\b(sum|reduce|fold\w*|map|filter|select|where|count|any|all|collect|to_?list|join|inject|flat_?map)\s*[({]|\bfor\b.+\bin\b.+[\])}]"
 )
 _GATHERED = frozenset(["+", "+=", "++", "in", "true", "false", "break", "continue", "not", "!"])
 _ASKED = frozenset(
-    ["==", "!=", "===", "!==", "is", "not", "!", "none", "null", "nil", "undefined", "?", "??"]
+    [
+        "==",
+        "!=",
+        "===",
+        "!==",
+        "is",
+        "not",
+        "!",
+        "none",
+        "null",
+        "nil",
+        "undefined",
+        "?",
+        "??",
+        "&&",
+        "and",
+    ]
 )
 _QUOTES = ('"', "'", "`")
 _MEANING = frozenset(
@@ -222,9 +240,9 @@ def _lost(files: Sequence[File], pattern: re.Pattern[str]) -> str | None:
 def _gained(files: Sequence[File], pattern: re.Pattern[str]) -> str | None:
     for one in files:
         gone = sum(len(pattern.findall(line.text)) for line in one.removed)
-        come = [line.text.strip() for line in one.added if pattern.search(line.text)]
+        come = [line.text for line in one.added if pattern.search(line.text)]
         if sum(len(pattern.findall(text)) for text in come) > gone and not one.is_config:
-            return come[0][:80]
+            return come[0].strip()[:80]
     return None
 
 

@@ -192,7 +192,8 @@ def _unmoved(files: Sequence[File]) -> Iterator[File]:
 
 
 _DEFINES = re.compile(
-    r"^\s*(?:export |default |pub |public |private |protected |internal |static |async |final )*"
+    r"^(?!\s*(?:if|for|foreach|while|switch|match|else|elif|return|catch|try|with|when|unless|until|do|await|lock|using)\b)"
+    r"\s*(?:export |default |pub |public |private |protected |internal |static |async |final )*"
     r"(?:(?:def|func|function|fn|fun)\s+(?:\([^)]*\)\s*)?(?P<name>\w+)|[\w<>\[\], .?]+\s(?P<typed>\w+)\([^;]*\)\s*\{$)"
 )
 

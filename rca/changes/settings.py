@@ -48,7 +48,7 @@ _IMAGE_TAG = re.compile(
 )  # names an image; its tag is no setting's value
 _LITERAL = re.compile(
     r"(?i)-?[\d_.]+ ?[a-z%/]*$|\"[^\"]*\"$|'[^']*'$|`[^`]*`$|true$|false$|none$|null$|nil$|on$|off$|yes$|no$|:\w+$"
-    r"|[\w.-]*\.?(trace|verbose|debug|info|warn(ing)?|error)(level\)*)?$"
+    r"|[\w.(-]*\.?(trace|verbose|debug|info|warn(ing)?|error)(level\)*)?$"
 )
 _TYPED = re.compile(r"[A-Z_a-z][\w\[\], |.<>?]*\s=\s*(.+)$")  # a default behind a type
 _MEASURE = re.compile(r"(?i)second|minute|hour|milli|micro|duration|timedelta|\d")
@@ -145,6 +145,8 @@ def _of(hunk: Sequence[Line], place: int, plain: bool) -> Iterator[Setting]:
     for pattern in (_PAIR, _CALL, _SPACED, _ELEMENT, _JVM, _OPTION, *([_WORDS] if plain else [])):
         for found in pattern.finditer(line.text):
             if _IMAGE_TAG.match(line.text, found.start("key")):
+                continue
+            if not found["value"].strip() and line.text[found.end() :].lstrip()[:1] in {"{", "["}:
                 continue
             inside = _call_around(line.text[: found.start()])
             yield _setting(found["key"], f"{above}.{inside}".strip("."), found["value"], plain)
