@@ -13,8 +13,9 @@ from typing import Any
 import polars as pl
 
 from lake import Lake
-from rca.changes.analysers import ANALYSERS, acts, readily
-from rca.changes.rank import ASKED, EXPLAINS, UNEXPLAINED, Suspect, rank, told_acts
+from rca.changes import records
+from rca.changes.analysers import ANALYSERS, readily
+from rca.changes.rank import ASKED, EXPLAINS, UNEXPLAINED, Suspect, rank
 
 __all__ = [
     "ANALYSERS",
@@ -51,7 +52,5 @@ def candidates(lake: Lake, onset: datetime) -> list[Row]:
 
 def does(row: Row, fault: str) -> list[str]:
     """What a change does that can lead to a fault; with fault 'any', all that is recognised."""
-    told = told_acts(
-        {"before": None, "after": None, "message": None, "service": None, "ref": None, **row}
-    )
-    return [str(act) for act in acts(row.get("diff")) if readily(act, fault)] + told
+    blank = dict.fromkeys(("before", "after", "message", "service", "ref", "diff"))
+    return [str(act) for act in records.does({**blank, **row}) if readily(act, fault)]

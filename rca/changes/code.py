@@ -65,7 +65,38 @@ THROWS = re.compile(
     r"\b(raise|throw|panic!?\(|abort\(|die\(|exit\(|fail\b|assert\b)|\brequire\((?=[^'\"]*[<>=!])|\brequireNonNull\(|\bPreconditions\."
 )
 CODE = frozenset(
-    "py rb go java kt scala groovy js jsx mjs cjs ts tsx vue cs fs php rs ex exs erl c cc cpp h swift dart lua sh sql".split()
+    [
+        "py",
+        "rb",
+        "go",
+        "java",
+        "kt",
+        "scala",
+        "groovy",
+        "js",
+        "jsx",
+        "mjs",
+        "cjs",
+        "ts",
+        "tsx",
+        "vue",
+        "cs",
+        "fs",
+        "php",
+        "rs",
+        "ex",
+        "exs",
+        "erl",
+        "c",
+        "cc",
+        "cpp",
+        "h",
+        "swift",
+        "dart",
+        "lua",
+        "sh",
+        "sql",
+    ]
 )
 _SAFE = re.compile(
     r"\?\.|\bis \{|&\.|\?\?|\?:|(?i:orelse|getordefault|unwrap_or)"

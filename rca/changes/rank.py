@@ -6,15 +6,14 @@ by what the failure itself points at, and a little by when it took effect.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from rca.changes import signs, versions
-from rca.changes.analysers import UNTOLD, Act, acts, readily
+from rca.changes import records, signs
+from rca.changes.analysers import Act, acts, readily
 from rca.changes.signs import Frame
-from rca.changes.stories import KINDS, Story, fold
+from rca.changes.stories import KINDS, Story, fold, touches
 
 EXPLAINS = 0.5  # a change below this explains nothing
 UNEXPLAINED = 0.45  # the most for a change of which nothing says how it could lead to the fault
@@ -25,6 +24,7 @@ LATER = 0.4  # what a change of a later suspect counts, and one of a tied suspec
 BESIDE = 0.85
 OLD = timedelta(days=1)  # what ran that long without harm has to be pointed at by the failure
 OUTLIVED = 0.55
+_CODE = frozenset(["nil", "handling", "logic"])
 SLOW = frozenset(["leak", "cache", "loglevel", "resources", "cert"])  # can take days to show
 FANNED = 1.5  # times the calls to stores per span that count as fanning out
 Row = dict[str, Any]
@@ -71,22 +71,24 @@ def _order(row: Row) -> int:
 
 
 def _scored(story: Story, suspects: Sequence[Suspect], onset: datetime) -> Row:
-    best, reasons = 0.0, ["no suspect is touched by it"]
+    best, reasons, effect = 0.0, ["no suspect is touched by it"], story.effect
     for place, suspect in enumerate(suspects[:ASKED]):
         if not any(touches(row, suspect.service) for row in story.rows):
             continue
-        reading = _read(story, suspect)
+        here = story.at(suspect.service, suspect.cluster)
+        reading = _read(here, suspect)
         share = 1.0 if place == 0 else BESIDE if _tied(suspect, suspects[0]) else LATER
-        score = _weigh(story, suspect, reading, onset) * share
+        score = _weigh(here, suspect, reading, onset) * share
         if score > best:
-            best, reasons = score, _reasons(story, suspect, reading, onset)
+            best, reasons = score, _reasons(here, suspect, reading, onset)
+            effect = here.effect
     lead = _speaker(story)
     also = [str(row["ref"]) for row in story.rows if row is not lead]
     return {
         **lead,
         "score": round(min(max(best, 0.0), 0.99), 4),
         "reasons": reasons,
-        "effect": story.effect,
+        "effect": effect,
         "shipped": str(story.shipped["ref"]) if story.shipped else None,
         "also": list(dict.fromkeys(also)),
     }
@@ -96,51 +98,21 @@ def _speaker(story: Story) -> Mapping[str, Any]:
     """The commit, unless only the calendar ties it to a rollout that says more for itself."""
     if story.told or story.lead["kind"] != "commit" or list(acts(story.lead["diff"])):
         return story.lead
-    telling = [row for row in story.others if _upgrade(row)]
+    telling = [row for row in story.others if records.upgrade(row)]
     return telling[0] if telling else story.lead
-
-
-def touches(row: Mapping[str, Any], service: str) -> bool:
-    """Whether a change is of a service: by its own word, or by a folder or file of that name."""
-    if row["service"] == service:
-        return True
-    name = re.escape(service)
-    return any(re.search(rf"(^|/){name}(/|\.|$)", path) for path in row["files"] or ())
-
-
-def _upgrade(row: Mapping[str, Any]) -> str | None:
-    if row["kind"] not in {"deploy", "config"}:
-        return None
-    return versions.told(
-        *(str(row[key] or "") for key in ("message", "before", "after", "service"))
-    )
-
-
-def told_acts(row: Mapping[str, Any]) -> list[str]:
-    """What a rollout or a flag does by its own word, without a diff."""
-    found = _upgrade(row)
-    if found:
-        return [f"changes the runtime or image it runs on ({found})"]
-    if row["kind"] == "flag" and row["before"] != row["after"]:
-        return [f"switches a feature ({row['ref']} {row['before']} → {row['after']})"]
-    if row["kind"] == "config" and row["before"] and row["before"] != row["after"]:
-        return [f"changes what it is configured with ({row['ref']})"]
-    return []
 
 
 def _read(story: Story, suspect: Suspect) -> Reading:
     """What a story does that can lead to the suspect's fault, and what the fault points at."""
     strength, seen, slow = 0.0, list[str](), False
-    for act in acts(story.lead["diff"]):
+    done = records.does(story.lead, suspect.service)
+    done += [act for row in story.others for act in records.told(row)]
+    for act in (*done, *records.fewer(story.rows)):
         force = readily(act, suspect.fault) * _borne_out(act, suspect)
         if force:
             strength = max(strength, force)
             seen.append(str(act))
             slow = slow or act.analyser.key in SLOW
-    for row in story.rows:
-        for text in told_acts(row) if not suspect.fault.startswith("network") else ():
-            strength = max(strength, UNTOLD)
-            seen.append(text)
     pointed = list[str]()
     through = signs.crossed(story.lead["diff"], suspect.frames)
     if through:
@@ -149,12 +121,8 @@ def _read(story: Story, suspect: Suspect) -> Reading:
     if word:
         pointed.append(f"the errors name {word}, which it changed")
     if suspect.frames and not through and suspect.fault in {"exception", "wrong_return"}:
-        strength *= 0.7 if _is_code(story) else 1.0
+        strength *= 0.7 if any(act.analyser.key in _CODE for act in done) else 1.0
     return Reading(tuple(dict.fromkeys(seen)), strength, tuple(pointed), slow)
-
-
-def _is_code(story: Story) -> bool:
-    return any(act.analyser.key in {"nil", "handling", "logic"} for act in acts(story.lead["diff"]))
 
 
 def _borne_out(act: Act, suspect: Suspect) -> float:
@@ -168,7 +136,7 @@ def _weigh(story: Story, suspect: Suspect, reading: Reading, onset: datetime) ->
     if story.effect > onset + SLACK:
         return 0.0
     row = story.lead
-    place = next((one["cluster"] for one in story.rows if one.get("cluster")), None)
+    place = story.cluster
     score = 0.25 + 0.45 * reading.strength + 0.15 * near(story.effect, onset)
     if story.shipped and onset - story.effect > OLD and not reading.slow:
         score *= OUTLIVED
@@ -206,7 +174,7 @@ def _reasons(story: Story, suspect: Suspect, reading: Reading, onset: datetime) 
         else "took effect"
     )
     out.append(f"{how} {when}")
-    if suspect.cluster and any(row.get("cluster") == suspect.cluster for row in story.rows):
+    if suspect.cluster and story.cluster == suspect.cluster:
         out.append(f"on {suspect.cluster}, where the fault is")
     if not reading.acts and not reading.pointed:
         out.append("nothing in it explains how the service fails")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,6 +30,13 @@ class Story:
     others: list[Row] = field(default_factory=list)
     shipped: Row | None = None
     told: bool = False
+    rollouts: list[list[Row]] = field(default_factory=list)  # all that took it out, the first first
+
+    def at(self, service: str, cluster: str | None) -> Story:
+        """The story as one service (on one cluster) saw it: by the rollout that was its own."""
+        mine = [one for one in self.rollouts if one[0]["service"] == service] or self.rollouts
+        mine = [one for one in mine if cluster and _cluster(one) == cluster] or mine
+        return replace(self, shipped=mine[0][0]) if mine else self
 
     @property
     def effect(self) -> datetime:
@@ -40,6 +47,15 @@ class Story:
     def rows(self) -> list[Row]:
         return [self.lead, *self.others]
 
+    @property
+    def cluster(self) -> str | None:
+        """Where it went out, if to one cluster alone."""
+        return _cluster([*([self.shipped] if self.shipped else []), *self.rows])
+
+
+def _cluster(rows: Sequence[Row]) -> str | None:
+    return next((row["cluster"] for row in rows if row.get("cluster")), None)
+
 
 def fold(rows: Sequence[Row]) -> list[Story]:
     """The stories of some changes, in no order: every row is in one."""
@@ -47,13 +63,13 @@ def fold(rows: Sequence[Row]) -> list[Story]:
     stories = [Story(row) for row in rows if row["kind"] not in {"commit", "deploy", "scale"}]
     taken = set[int]()
     for row in sorted((row for row in rows if row["kind"] == "commit"), key=lambda one: one["ts"]):
-        place, told = _ship(row, rollouts)
-        story = Story(row, told=told)
-        if place is not None:
-            story.shipped = rollouts[place][0]
-            if place not in taken or told:
-                story.others = rollouts[place]
-                taken.add(place)
+        places, told = _ship(row, rollouts)
+        story = Story(row, told=told, rollouts=[rollouts[place] for place in places])
+        if places:
+            story.shipped = rollouts[places[0]][0]
+            if told or places[0] not in taken:
+                story.others = [one for place in places for one in rollouts[place]]
+                taken.update(places)
         stories.append(story)
     for place, rollout in enumerate(rollouts):
         if place not in taken:
@@ -99,22 +115,24 @@ def _telling(row: Row) -> tuple[int, int, str]:
     return KINDS.index(row["kind"]), -int(named), str(row["ts"])
 
 
-def _ship(commit: Row, rollouts: Sequence[Sequence[Row]]) -> tuple[int | None, bool]:
-    """The rollout that took a commit out: one that names it or its tag, else the next of its
-    service."""
+def _ship(commit: Row, rollouts: Sequence[Sequence[Row]]) -> tuple[list[int], bool]:
+    """The rollouts that took a commit out: those that name it or its tag, else the next of its
+    service, and whether they name it."""
     sha = str(commit["ref"])[:7]
     tags = [tag for tag in re.split(r",\s*", str(commit["after"] or "")) if re.search(r"\d", tag)]
-    following: int | None = None
+    named, following = list[int](), None
     for place, rollout in enumerate(rollouts):
         text = " ".join(f"{row['after']} {row['ref']} {row['message']}" for row in rollout)
         if sha in text or any(_tagged(tag, text) for tag in tags):
-            return place, True
+            named.append(place)
         first = rollout[0]["ts"]
         later = commit["ts"] < first <= commit["ts"] + SHIPS
-        mine = commit["service"] and rollout[0]["service"] == commit["service"]
+        mine = rollout[0]["service"] and touches(commit, rollout[0]["service"])
         if later and mine and (following is None or first < rollouts[following][0]["ts"]):
             following = place
-    return following, False
+    if named:
+        return sorted(named, key=lambda place: rollouts[place][0]["ts"]), True
+    return ([] if following is None else [following]), False
 
 
 def _tagged(tag: str, text: str) -> bool:
@@ -125,3 +143,21 @@ def _tagged(tag: str, text: str) -> bool:
         rf"{re.escape(name)}[@:]v?{re.escape(version)}(?![\w.])" if name else "",
     ]
     return any(re.search(one, text) for one in spellings if one)
+
+
+def touches(row: Row, service: str) -> bool:
+    """Whether a change is of a service: by its own word, or by a folder or file of that name."""
+    if row["service"] == service:
+        return True
+    named = re.compile(rf"(^|/){spelt(service)}(-{_OBJECT})?(/|\.|$)")
+    return any(named.search(path) for path in row["files"] or ())
+
+
+_OBJECT = r"(deployment|statefulset|service|configmap|config|values|hpa|ingress|networkpolicy)"
+
+
+def spelt(service: str) -> str:
+    """A pattern for a name as folders spell it: with and without `service`, dashes and capitals."""
+    stem = re.sub(r"(?i)[-_]?(service|svc)$", "", service) or service
+    parts = [re.escape(one) for one in re.split(r"[-_]", stem)]
+    return rf"(?i:{'[-_]?'.join(parts)}([-_]?(service|svc))?)"
