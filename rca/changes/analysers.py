@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from rca.changes import choices, code, data, settings, versions
@@ -112,8 +113,13 @@ ANALYSERS = (
 UNTOLD = 0.8  # how readily anything leads to a fault nobody could name
 
 
-def acts(diff: str | None) -> Iterator[Act]:
+@lru_cache(maxsize=512)
+def acts(diff: str | None) -> tuple[Act, ...]:
     """Everything the analysers see in a diff."""
+    return tuple(_acts(diff))
+
+
+def _acts(diff: str | None) -> Iterator[Act]:
     files = parse(diff or "")
     rest = files
     for one in sorted(ANALYSERS, key=lambda one: one.general) if files else ():

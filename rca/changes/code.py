@@ -384,16 +384,25 @@ def logic(files: Sequence[File]) -> str | None:
 def _sharply(one: File) -> str | None:
     """A line that says another thing in nearly the same words. What was written anew is left: that
     it computes the same in another way is then as likely."""
-    old = [(tokens([line]), line) for line in one.removed]
-    for line in one.added:
-        words = tokens([line])
-        for before, was in old:
-            near = SequenceMatcher(None, before, words, autojunk=False).ratio() >= ALIKE
-            if near and not _alike(
-                File(one.path, (), (), (line,), (was,)), _meaning(before), _meaning(words)
-            ):
-                return line.text.strip()
+    old, new = (
+        [(line, words, _meaning(words)) for line in side[:MANY] for words in [tokens([line])]]
+        for side in (one.removed, one.added)
+    )
+    for now, words, means in new:
+        for was, before, meant in old:
+            if meant == means or not _near(before, words):
+                continue
+            if not _alike(File(one.path, (), (), (now,), (was,)), meant, means):
+                return now.text.strip()
     return None
+
+
+def _near(old: list[str], new: list[str]) -> bool:
+    """Whether a line is another line, changed."""
+    shared = sum((Counter(old) & Counter(new)).values())
+    if 2 * shared < ALIKE * len(old + new):
+        return False
+    return SequenceMatcher(None, old, new, autojunk=False).ratio() >= ALIKE
 
 
 def _alike(one: File, old: Counter[str], new: Counter[str]) -> bool:
@@ -419,6 +428,7 @@ def _alike(one: File, old: Counter[str], new: Counter[str]) -> bool:
     return left[0] == left[1]
 
 
+MANY = 300  # lines of a file that are held against each other
 ALIKE = 0.6  # of its tokens are the same: the same line, changed
 _SAYS = {"then": "await", "case": "==", "when": "=="}  # other words for the same
 _IMPORT = re.compile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -177,10 +177,13 @@ def _unmoved(files: Sequence[File]) -> Iterator[File]:
             (plus if line.sign == "+" else minus)[_said(line.text)] += line.sign != " "
     both = plus & minus
     gone = {"+": Counter(both), "-": Counter(both)}
-    texts = [x.text for one in files for x in _lines(one) if x.sign != " "]
+    words = Counter[str]()
+    for one in files:
+        for line in _lines(one):
+            words.update(set(re.findall(r"\w+", line.text)) if line.sign != " " else ())
     for one in files:
         left: dict[str, list[Line]] = {"+": [], "-": []}
-        idle = _idle(one, texts)
+        idle = _idle(one, words)
         for line in _lines(one):
             if line.sign == " " or not line.text.strip():
                 continue
@@ -198,15 +201,15 @@ _DEFINES = re.compile(
 )
 
 
-def _idle(one: File, changed: Iterable[str]) -> set[int]:
+def _idle(one: File, words: Counter[str]) -> set[int]:
     """Numbers of the removed lines of functions taken out whole, with nothing in their place,
     that no other changed line names: what nobody called did nothing."""
-    out, texts = set[int](), list(changed)
+    out = set[int]()
     for hunk in one.hunks:
         for place, line in enumerate(hunk):
             found = _DEFINES.match(line.text) if line.sign == "-" else None
             name = found and (found["name"] or found["typed"])
-            if not name or sum(bool(re.search(rf"\b{name}\b", text)) for text in texts) > 1:
+            if not name or words[name] > 1:
                 continue
             body = list[Line]()
             for other in hunk[place + 1 :]:

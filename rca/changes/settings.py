@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from rca.changes.diff import File, Line
@@ -93,26 +94,27 @@ class Changed(NamedTuple):
         )
 
 
-def settings(one: File, sign: str) -> list[Setting]:
+@lru_cache(maxsize=64)
+def settings(one: File, sign: str) -> tuple[Setting, ...]:
     """The settings on the changed lines of one side of a file."""
     wanted = one.added if sign == "+" else one.removed
     numbers = {line.number for line in wanted}
     found = list[Setting]()
     for hunk in one.side(sign):
-        for place, line in enumerate(hunk):
+        for place, (line, above) in enumerate(zip(hunk, _above(hunk), strict=True)):
             if line.sign == sign and line.number in numbers:
-                found += _of(hunk, place, one.is_config)
-    return found
+                found += _of(hunk, place, above, one.is_config)
+    return tuple(found)
 
 
-def _above(hunk: Sequence[Line], place: int) -> str:
-    """The keys of the lines a line lies under, by their indentation."""
-    depth, names = _depth(hunk[place]), list[str]()
-    for line in reversed(hunk[:place]):
-        if _depth(line) < depth:
-            depth = _depth(line)
-            names.append(_heading(line.text))
-    return ".".join(name for name in reversed(names) if name)
+def _above(hunk: Sequence[Line]) -> Iterator[str]:
+    """Of each line the keys of the lines it lies under, by their indentation."""
+    over = list[tuple[float, str]]()
+    for line in hunk:
+        while over and over[-1][0] >= _depth(line):
+            over.pop()
+        yield ".".join(name for _, name in over if name)
+        over.append((_depth(line), _heading(line.text)))
 
 
 def _depth(line: Line) -> float:
@@ -125,8 +127,8 @@ def _heading(text: str) -> str:
     return named[1] if named else re.sub(r"\W+", " ", text).strip()[:60]
 
 
-def _of(hunk: Sequence[Line], place: int, plain: bool) -> Iterator[Setting]:
-    line, above = hunk[place], _above(hunk, place)
+def _of(hunk: Sequence[Line], place: int, above: str, plain: bool) -> Iterator[Setting]:
+    line = hunk[place]
     if _IMAGED.match(line.text):
         return
     named = place and _ITEM.match(hunk[place - 1].text)
@@ -137,8 +139,8 @@ def _of(hunk: Sequence[Line], place: int, plain: bool) -> Iterator[Setting]:
     variable = _VARIABLE.match(line.text) if plain else None
     if variable:
         following = hunk[place + 1] if place + 1 < len(hunk) else None
-        valued = following and re.match(r"\s*value:", following.text)
-        if not valued or following.sign != line.sign:  # type: ignore[union-attr]
+        its = following and re.match(r"\s*value:", following.text)
+        if not following or not its or following.sign != line.sign:
             yield _setting(variable[1], "env", NAMED, plain)
         return
     alone = _ELEMENT_OF.match(line.text) if plain and above else None
