@@ -22,7 +22,7 @@ from typing import NamedTuple
 from rca import changes
 from rca.changes.analysers import ANALYSERS, acts
 
-PARTS = ("development", "kept", "fresh", "last", "unseen", "later", "further", "fourth")
+PARTS = ("development", "kept", "fresh", "last", "unseen", "later", "further", "fourth", "fifth")
 FOLDER = Path(__file__).parent / "diffs"
 ONSET = datetime(2026, 3, 4, 14, 5, tzinfo=UTC)
 
