@@ -38,7 +38,7 @@ _MODEL = re.compile(
 GUARD = re.compile(
     r"(?i)\bis (not )?none\b|(?<!err )(?<!err)[!=]=+ ?(nil|null|undefined|none)\b|\b(nil|null|undefined) ?[!=]=|\?\.|&\.|\?\?|\.(nil|present|blank|empty)\?"
     r"|\bisset\(|\bempty\(|\bisnull\w*\(|\bnonnull\(|orelse\w*\(|ofnullable\(|getordefault\(|unwrap_or\w*\(|\bif (not |!)[\w.]+( *:|\) *[{\w]|$)|\bif \(![\w.]+\)"
-    r"|\.get\([^(),]+,[^()]+\)|(?<!cache)\.fetch\([^(),]+,[^()]+\)|\?:\s|\b(has|contains)_?key\w*\(|key_exists\(|^(?!\s*(?:async )?for\b).*\bin\b [\w.]+:$|\bunless [\w.]+$|\bok\s*:?=|; ok\b|\.dig\(|\blen\([\w.]+\) ?== ?0|\.is_?empty\(\)|\.(length|count|size\(\)) ?===? ?0\b|\bif let (some|ok)\(|\bis \{|\bif [\w.]+ else\b"
+    r"|\.get\([^(),]+,[^(){]+\)|(?<!cache)\.fetch\([^(),]+,[^()]+\)|\?:\s|\b(has|contains)_?key\w*\(|key_exists\(|^(?!\s*(?:async )?for\b).*\bin\b [\w.]+:$|\bunless [\w.]+$|\bok\s*:?=|; ok\b|\.dig\(|\blen\([\w.]+\) ?== ?0|\.is_?empty\(\)|\.(length|count|size\(\)) ?===? ?0\b|\bif let (some|ok)\(|\bis \{|\bif [\w.]+ else\b"
 )
 HANDLED = re.compile(
     r"(?i)^\s*(\}\s*)?(except|catch|rescue)\b|\bif (err :?=.*; ?)?err ?!= ?nil\b|\.catch\(|\brecover\(\)|\berr\(\w+\) =>(?! return err\()|\bon_?error\b|@exceptionhandler"
@@ -99,7 +99,7 @@ CODE = frozenset(
     ]
 )
 _SAFE = re.compile(
-    r"\?\.|\bis \{|&\.|\?\?|\?:|(?i:orelse|getordefault|unwrap_or)"
+    r"\?\.|\bis \{|&\.|\?\?|\?:|(?i:orelse|getordefault|unwrap_or|is_?empty\(\))"
 )  # asks in one word
 _TURNS = re.compile(r"^\s*(for|foreach|while)\b|\.(each|forEach)\b")
 _GATHERS = re.compile(
@@ -123,6 +123,7 @@ _ASKED = frozenset(
         "??",
         "&&",
         "and",
+        "0",
     ]
 )
 _QUOTES = ('"', "'", "`")
@@ -444,7 +445,8 @@ def _meaning(found: Sequence[str]) -> Counter[str]:
         if _means(one, before) and not (one in {"%", "+", "/"} and _text_beside(before, after))
     )
     kept.pop("return", None)
-    return kept
+    kept["in"] -= min(kept["in"], found.count("for"))
+    return +kept
 
 
 def _means(one: str, before: str) -> bool:

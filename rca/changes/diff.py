@@ -12,7 +12,7 @@ IDLE = re.compile(
     r"(?i)(^|/)(tests?|specs?|__tests__|testdata|fixtures|cypress|e2e|playwright|__mocks__|docs?|examples?|i18n|locales?|translations|\.github|\.gitlab|\.circleci)/"
     r"|(^|/)(test_[^/]*|conftest\.py|[^/]*_(test|spec)\.\w+|[^/]*\.(test|spec|cy|stories)\.\w+|[^/]*tests?\.(java|cs|kt|php))$"
     r"|(^|/)(\.gitlab-ci\.ya?ml|jenkinsfile|makefile|license|codeowners|changelog[^/]*|readme[^/]*)$"
-    r"|(^|/)(renovate\.json5?|(azure|bitbucket)-pipelines[^/]*\.ya?ml|\.travis\.yml|cloudbuild\.ya?ml|messages[^/]*\.properties|strings\.xml|dependabot\.ya?ml|codecov\.ya?ml|sonar-project\.properties|tox\.ini|pytest\.ini|(jest|vitest|eslint)\.config\.\w+"
+    r"|(^|/)((dev|test)-)?(requirements|constraints)[-_/.](dev|test|lint|docs?)[^/]*\.txt$|(^|/)(renovate\.json5?|(azure|bitbucket)-pipelines[^/]*\.ya?ml|\.travis\.yml|cloudbuild\.ya?ml|messages[^/]*\.properties|strings\.xml|dependabot\.ya?ml|codecov\.ya?ml|sonar-project\.properties|tox\.ini|pytest\.ini|(jest|vitest|eslint)\.config\.\w+"
     r"|\.(eslint|prettier|stylelint|editorconfig|rubocop|golangci|pre-commit|flake8|pylint)[^/]*|docker-compose\.(dev|local|test|ci)\.ya?ml|\.env\.(example|sample|test))$"
     r"|\.(md|rst|txt\.orig|adoc|css|scss|less|svg|png|jpe?g|gif|ico|html?\.snap|snap)$"
 )
@@ -246,6 +246,7 @@ def _said(text: str) -> str:
         unit = found["unit"] or found["unit2"] or found["unit3"]
         return f"{int(found['count'] or found['count2']) * _UNITS[unit.lower()]}ms"
 
+    text = re.sub(r"\berrors\.Is\(([^,()]+),([^()]+)\)", r"\1==\2", text)
     return _LASTING.sub(told, squeezed(text))
 
 

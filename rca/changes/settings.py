@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from rca.changes.diff import File, Line
 
-LEVELS = ("all", "trace", "verbose", "debug", "information", "info", "notice", "warning", "warn", "error", "critical", "fatal", "off")  # fmt: skip
+LEVELS = ("all", "silly", "finest", "trace", "verbose", "debug", "information", "info", "notice", "warning", "warn", "error", "critical", "fatal", "off")  # fmt: skip
 KINDS = (  # the first that fits the key, with the keys it lies under before it
     ("cert", r"cert(ificate)?s?\b|cert[._-]|_cert|certificate|issuer|secretname|keystore|truststore|ca_?bundle|minversion|ciphers?|tls_?version|ssl_?verify|(^|\.)verify(_?(ssl|peer|mode))?$|rejectunauthorized"),
     ("loglevel", r"level$|\blog(ging|gers?)?\.level\.|log_?level\.|root_?logger|log4j\.logger\.|_log$"),
@@ -18,7 +18,7 @@ KINDS = (  # the first that fits the key, with the keys it lies under before it
     ("timeout", r"time_?out|deadline|patience|max_?wait|keepalive_?time"),
     ("retries", r"retr(y|ies)|attempt|tries$|backoff|wait_?none|redeliver"),
     ("cache", r"ttl|cache|caffeine|expir(y|ation|es?)|maxmemory|evict|max[_-]?age|memoi[sz]e"),
-    ("pool", r"pool|conn(ection)?s?\b|conns$|worker|thread|concurren|parallel|overflow|replicas|queue|semaphore|rps$|qps$|\.rate$|throttl|limit|burst|batch_?size|max_?(pending|active|size|requests|in_?flight|open|idle|conn)|quota|capacity|\.hard\.|prefetch(_?(count|size|multiplier))?$"),
+    ("pool", r"pool|conn(ection)?s?\b|conns$|worker|thread|concurren|parallel|overflow|replicas|replica_?count|processes$|queue|semaphore|rps$|qps$|\.rate$|throttl|limit|burst|batch_?size|max_?(pending|active|size|requests|in_?flight|open|idle|conn)|quota|capacity|\.hard\.|prefetch(_?(count|size|multiplier))?$"),
 )  # fmt: skip
 NETWORK = r"port$|podselector|matchlabels|nodeselector|topologykey|hostnetwork|dnspolicy|egress|mtu|tls\.mode|loadbalancer|cidr|traffic_?policy|(^|\.)selector\."
 FLAG = r"enable|disable|feature|flag|(^|[._-])use[_A-Z]|(^|\.)use[a-z]*$|experiment|toggle|rollout|percentage|beta|shadow|canary"
@@ -41,7 +41,7 @@ _WORDS = re.compile(
     r"^\s*(?P<key>[a-z][a-z_-]+)\s+(?P<value>[\w., /-]+);?$"
 )  # redis, nginx and the like
 _SPACED = re.compile(r"(?P<key>[A-Z][a-z]+(?: [A-Za-z]+){1,3})\s*=\s*(?P<value>[^;\"']+)")
-_ELEMENT = re.compile(r"<(?P<key>[\w.-]+)>(?P<value>[^<]+)</")
+_ELEMENT = re.compile(r"<(?P<key>[\w.-]+)(?:\s[^<>]*)?>(?P<value>[^<]+)</")
 _JVM = re.compile(r"-(?P<key>Xm[xs])(?P<value>\w+)")
 _OPTION = re.compile(r"(?<![\w-])--(?P<key>[a-z][\w-]*)[\"']?(?:\s+|,\s*)[\"']?(?P<value>\d\w*)")
 _IMAGE_TAG = re.compile(

@@ -11,7 +11,7 @@ LISTS = re.compile(
     r"(?i)(^|/)(requirements[^/]*\.(txt|in)|pyproject\.toml|setup\.(py|cfg)|pipfile(\.lock)?|poetry\.lock|uv\.lock|constraints[^/]*\.txt"
     r"|go\.(mod|sum)|pom\.xml|build\.gradle(\.kts)?|[^/]*\.versions\.toml|package(-lock)?\.json|yarn\.lock|pnpm-lock\.yaml"
     r"|gemfile(\.lock)?|[^/]*\.gemspec|composer\.(json|lock)|[^/]*\.(cs|fs|vb)proj|packages\.config|directory\.packages\.props"
-    r"|chart\.(yaml|lock)|cargo\.(toml|lock)|mix\.(exs|lock))$"
+    r"|chart\.(yaml|lock)|cargo\.(toml|lock)|mix\.(exs|lock)|[^/]*\.sbt)$"
 )
 _PIN = re.compile(r"^[\w.-]+(\[[\w,]+\])?==\d[\w.]*$")
 _NUMBER = re.compile(r"v?\d+(\.\d+)*([.-]?[a-z0-9]+)*")
