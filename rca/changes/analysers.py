@@ -94,7 +94,7 @@ ANALYSERS = (
     Analyser("pool", "changes a pool's size or a limit", {"capacity": 1, "dependency": 0.9, "exception": 0.8, "config": 0.8, "memory": 0.7, "cpu": 0.6}, _setting("pool")),
     Analyser("retries", "changes retries", {"dependency": 0.9, "capacity": 0.9, "cpu": 0.8, "exception": 0.8, "external": 0.6}, _setting("retries")),
     Analyser("cache", "changes a cache or its lifetime", {"dependency": 0.9, "memory": 0.9, "cpu": 0.8, "capacity": 0.8, "wrong_return": 0.6, "disk": 0.5}, _cache),
-    Analyser("resources", "changes memory, CPU or disk", {"memory": 1, "cpu": 1, "disk": 0.7, "capacity": 0.8, "dependency": 0.7, "exception": 0.6, "config": 0.6}, _setting("resources")),
+    Analyser("resources", "changes memory, CPU or disk", {"memory": 1, "cpu": 1, "disk": 0.7, "capacity": 0.8, "dependency": 0.7, "exception": 0.6, "config": 0.6, "network_loss": 0.5}, _setting("resources")),
     Analyser("version", "changes a dependency's version", {"exception": 0.9, "dependency": 0.8, "memory": 0.8, "cpu": 0.8, "wrong_return": 0.8, "capacity": 0.6, "config": 0.6}, versions.dependencies),
     Analyser("runtime", "changes the runtime or image it runs on", {"dependency": 0.9, "memory": 0.9, "cpu": 0.9, "exception": 0.8, "capacity": 0.8, "wrong_return": 0.7, "disk": 0.6, "config": 0.6, "network_loss": 0.5}, versions.runtime),
     Analyser("schema", "changes a schema", {"exception": 1, "wrong_return": 0.8, "dependency": 0.8, "capacity": 0.7, "disk": 0.6}, data.schemas),
@@ -108,8 +108,9 @@ ANALYSERS = (
     Analyser("logic", "decides, computes or raises another way", {"wrong_return": 1, "exception": 0.8, "config": 0.4}, _logic, general=True),
     Analyser("work", "goes through a loop where it did not", {"cpu": 0.9, "memory": 0.4}, code.work, general=True),
     Analyser("wait", "waits or locks where it did not", {"dependency": 1, "capacity": 0.9, "cpu": 0.5}, code.waits),
-    Analyser("leak", "keeps what it let go of before", {"memory": 1, "capacity": 1, "dependency": 0.6, "disk": 0.6}, code.leaks),
+    Analyser("leak", "keeps what it let go of before", {"memory": 1, "capacity": 1, "dependency": 0.6, "disk": 0.6, "network_loss": 0.5}, code.leaks),
 )  # fmt: skip
+# a killed pod loses its calls: what fills memory can look like loss
 UNTOLD = 0.8  # how readily anything leads to a fault nobody could name
 
 

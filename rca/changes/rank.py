@@ -71,7 +71,7 @@ def _order(row: Row) -> int:
 
 
 def _scored(story: Story, suspects: Sequence[Suspect], onset: datetime) -> Row:
-    best, reasons, effect = 0.0, ["no suspect is touched by it"], story.effect
+    best, reasons, seen = 0.0, ["no suspect is touched by it"], story
     for place, suspect in enumerate(suspects[:ASKED]):
         if not any(touches(row, suspect.service) for row in story.rows):
             continue
@@ -81,15 +81,15 @@ def _scored(story: Story, suspects: Sequence[Suspect], onset: datetime) -> Row:
         score = _weigh(here, suspect, reading, onset) * share
         if score > best:
             best, reasons = score, _reasons(here, suspect, reading, onset)
-            effect = here.effect
+            seen = here
     lead = _speaker(story)
     also = [str(row["ref"]) for row in story.rows if row is not lead]
     return {
         **lead,
         "score": round(min(max(best, 0.0), 0.99), 4),
         "reasons": reasons,
-        "effect": effect,
-        "shipped": str(story.shipped["ref"]) if story.shipped else None,
+        "effect": seen.effect,
+        "shipped": str(seen.shipped["ref"]) if seen.shipped else None,
         "also": list(dict.fromkeys(also)),
     }
 
