@@ -98,7 +98,7 @@ def test_a_kind_of_change_is_seen_in_other_words(path: str, rows: str, key: str)
         ("a.ts", "-return a.get(u).then((r) => r.b);|+const r = await a.get(u);|+return r.b;"),
         ("A.java", "-import java.util.*;|+import java.util.List;"),
         ("a.py", "-for f in fs:|-    total += f.x|-return total|+return sum(f.x for f in fs)"),
-        ("a.rs", "-let b = match f() {|-  Ok(b) => b,|-  Err(e) => return Err(e),|-}|+let b = f()?;"),
+        ("a.rs", "-let b = match f() {|- Ok(b) => b,|- Err(e) => return Err(e),|-}|+let b = f()?;"),
         ("a.py", "-p = os.path.join(root, 'a', n)|+p = Path(root) / 'a' / n"),
         ("a.cs", "-return a == null ? null : a.B;|+return a?.B;"),
         ("a.ts", "-return a.b.c;|+return a.b?.c ?? '';"),
@@ -127,7 +127,7 @@ def test_a_function_that_something_else_named_was_in_use() -> None:
     [
         ("config", "C", '{"POOL":"20","A":"1"}', '{"POOL":"2","A":"1"}', "limit (POOL 20 → 2)"),
         ("config", "basket/timeout", "5s", "50ms", "timeout (timeout 5s → 50ms)"),
-        ("config", "C", '{"a.ini":"a=1\\ntimeout=5"}', '{"a.ini":"a=1\\ntimeout=9"}', "timeout 5 → 9"),
+        ("config", "C", '{"i":"a=1\\ntimeout=5"}', '{"i":"a=1\\ntimeout=9"}', "timeout 5 → 9"),
         ("config", "motd", "hello", "welcome", "configured with (motd"),
         ("flag", "fast", "off", "on", "switches a feature (fast off → on)"),
     ],
@@ -198,11 +198,11 @@ def test_a_suspect_as_loud_as_the_first_may_be_explained_and_a_quieter_one_may_n
         assert (changes.rank(rows, asked, ONSET)[0]["score"] >= changes.EXPLAINS) is named
 
 
-def test_what_ran_for_two_days_without_harm_has_to_be_pointed_at() -> None:
+def test_what_ran_for_two_days_and_may_lead_to_other_faults_too_has_to_be_pointed_at() -> None:
     sha = "d" * 40
     rows = [row("commit", 3000, ref=sha, diff=POOL), row("deploy", 2900, ref="basket@5", after=sha)]
     stack = (signs.Frame("/app/basket/db.py", "connect", 11),)
     for frames, named in (((), False), (stack, True)):
-        asked = [changes.Suspect("basket", "capacity", None, frames=frames)]
+        asked = [changes.Suspect("basket", "dependency", None, frames=frames)]
         found = changes.rank(rows, asked, ONSET)
         assert (found[0]["score"] >= changes.EXPLAINS) is named

@@ -22,8 +22,8 @@ ASKED = 3  # suspects that changes are held against
 TIED = 0.95  # of the first suspect's score: as likely the cause as it
 LATER = 0.4  # what a change of a later suspect counts, and one of a tied suspect:
 BESIDE = 0.85
-OLD = timedelta(days=1)  # what ran that long without harm has to be pointed at by the failure
-OUTLIVED = 0.55
+OLD = timedelta(days=1)  # what ran that long without harm counts less, unless it is SLOW or the
+OUTLIVED = 0.6  # failure points at it: only what leads to just this fault is still named
 _CODE = frozenset(["nil", "handling", "logic"])
 SLOW = frozenset(["leak", "cache", "loglevel", "resources", "cert"])  # can take days to show
 FANNED = 1.5  # times the calls to stores per span that count as fanning out
