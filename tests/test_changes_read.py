@@ -203,6 +203,6 @@ def test_what_ran_for_two_days_and_may_lead_to_other_faults_too_has_to_be_pointe
     rows = [row("commit", 3000, ref=sha, diff=POOL), row("deploy", 2900, ref="basket@5", after=sha)]
     stack = (signs.Frame("/app/basket/db.py", "connect", 11),)
     for frames, named in (((), False), (stack, True)):
-        asked = [changes.Suspect("basket", "dependency", None, frames=frames)]
+        asked = [changes.Suspect("basket", "memory", None, frames=frames)]
         found = changes.rank(rows, asked, ONSET)
         assert (found[0]["score"] >= changes.EXPLAINS) is named
