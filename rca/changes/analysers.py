@@ -106,7 +106,7 @@ ANALYSERS = (
     Analyser("nil", "removes a check for nothing", {"exception": 1, "wrong_return": 0.8}, code.guards),
     Analyser("handling", "no longer handles an error", {"exception": 1, "wrong_return": 0.7}, code.handling),
     Analyser("logic", "decides, computes or raises another way", {"wrong_return": 1, "exception": 0.8, "config": 0.4}, _logic, general=True),
-    Analyser("work", "goes through a loop where it did not", {"cpu": 0.9, "memory": 0.4}, code.work, general=True),
+    Analyser("work", "goes through a loop where it did not", {"cpu": 0.9, "dependency": 0.6, "capacity": 0.5, "memory": 0.4}, code.work, general=True),
     Analyser("wait", "waits or locks where it did not", {"dependency": 1, "capacity": 0.9, "cpu": 0.5}, code.waits),
     Analyser("leak", "keeps what it let go of before", {"memory": 1, "capacity": 1, "dependency": 0.6, "disk": 0.6, "network_loss": 0.5}, code.leaks),
 )  # fmt: skip
