@@ -136,14 +136,14 @@ def _share(some: int, of: int) -> str:
 
 
 def incident(
-    culprit: Sample | None, decoy: Sample, hours: float, late: float = 35
+    culprit: Sample | None, decoy: Sample, hours: float
 ) -> tuple[list[changes.Suspect], list[dict[str, object]]]:
-    """A service's records: a culprit committed hours before and rolled out `late` minutes before the
-    onset, and a harmless deploy two minutes before it."""
+    """A service's records: a culprit committed hours before and rolled out late, and a harmless
+    deploy two minutes before the onset."""
     service = "basket"
     rows = []
     if culprit:
-        rolled = ONSET - timedelta(minutes=late)
+        rolled = ONSET - timedelta(minutes=35)
         rows += _shipped(service, culprit, "c", rolled - timedelta(hours=hours), rolled, "1.8.0")
     out = ONSET - timedelta(minutes=2)
     rows += _shipped(service, decoy, "d", out - timedelta(minutes=20), out, "1.8.1")
@@ -205,7 +205,7 @@ def verdicts(part: str) -> None:
     """How often the culprit is named, a decoy is, and one is named where nothing was done."""
     every = list(samples(part))
     bad, decoys = ([s for s in every if bool(s.labels) is harm] for harm in (True, False))
-    named = blamed = alone = listed = outlived = 0
+    named = blamed = alone = listed = 0
     for place, culprit in enumerate(bad):
         asked, rows = incident(culprit, decoys[place % len(decoys)], 2 + place % 40)
         ranked = changes.rank(rows, asked, ONSET)  # type: ignore[arg-type]
@@ -213,8 +213,6 @@ def verdicts(part: str) -> None:
         named += first["score"] >= changes.EXPLAINS and str(first["ref"]).startswith("c")
         blamed += first["score"] >= changes.EXPLAINS and not str(first["ref"]).startswith("c")
         listed += len(ranked)
-        asked, rows = incident(culprit, decoys[place % len(decoys)], 2, late=2 * 24 * 60)
-        outlived += changes.rank(rows, asked, ONSET)[0]["score"] >= changes.EXPLAINS  # type: ignore[arg-type]
     faults = (
         "dependency",
         "exception",
@@ -232,7 +230,6 @@ def verdicts(part: str) -> None:
     print(
         f"  culprit hours before, rolled out late, decoy 2 min before: named {_share(named, len(bad))}, decoy named {_share(blamed, len(bad))}, {listed / len(bad):.1f} stories of 8 records"
     )
-    print(f"  the culprit rolled out two days before: still named {_share(outlived, len(bad))}")
     print(
         f"  decoy alone, {len(faults)} faults each: named {_share(alone, len(decoys) * len(faults))}"
     )
