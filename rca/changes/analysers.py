@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from rca.changes import choices, code, data, settings, versions
+from rca.changes import choices, code, data, logic, settings, versions
 from rca.changes.diff import File, parse
 
 Find = Callable[[Sequence[File]], str | None]
@@ -84,7 +84,7 @@ def _cache(files: Sequence[File]) -> str | None:
 
 
 def _logic(files: Sequence[File]) -> str | None:
-    return code.throws(files) or code.logic(files) or choices.others(files) or code.emptied(files)
+    return code.throws(files) or logic.logic(files) or choices.others(files) or logic.emptied(files)
 
 
 ANALYSERS = (
