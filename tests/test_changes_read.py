@@ -139,6 +139,12 @@ def test_a_record_without_a_diff_says_what_it_does(
     assert says in " ".join(map(str, found))
 
 
+def test_values_of_secrets_are_not_shown() -> None:
+    held = [f'{{"DB_PASSWORD": "{word}", "API_TOKEN": "{word}"}}' for word in ("tulip", "crocus")]
+    found = records.does(row("config", 3, ref="C", before=held[0], after=held[1]))
+    assert str(found[0]).endswith("(DB_PASSWORD, not shown; API_TOKEN, not shown)")
+
+
 def test_pods_taken_away_by_themselves_are_room_taken_away_and_a_rollout_is_not() -> None:
     down = row("scale", 3, ref="x", message="Scaled down replica set basket-1 to 1 from 6")
     up = {**down, "message": "Scaled up replica set basket-2 to 6 from 5"}

@@ -11,40 +11,11 @@ from rca.changes.code import GUARD
 from rca.changes.diff import File, only_renamed, tokens
 from rca.changes.same import folded, turned
 
-CODE = frozenset(
-    [
-        "py",
-        "rb",
-        "go",
-        "java",
-        "kt",
-        "scala",
-        "groovy",
-        "js",
-        "jsx",
-        "mjs",
-        "cjs",
-        "ts",
-        "tsx",
-        "vue",
-        "cs",
-        "fs",
-        "php",
-        "rs",
-        "ex",
-        "exs",
-        "erl",
-        "c",
-        "cc",
-        "cpp",
-        "h",
-        "swift",
-        "dart",
-        "lua",
-        "sh",
-        "sql",
-    ]
-)
+CODE = frozenset([  # endings of files that decide
+    "py", "rb", "go", "java", "kt", "scala", "groovy", "js", "jsx", "mjs", "cjs", "ts", "tsx",
+    "vue", "cs", "fs", "php", "rs", "ex", "exs", "erl", "c", "cc", "cpp", "h", "swift", "dart",
+    "lua", "sh", "sql",
+])  # fmt: skip
 MANY = 300  # lines of a file that are held against each other
 ALIKE = 0.6  # of its tokens are the same: the same line, changed
 _SAFE = re.compile(
