@@ -21,7 +21,7 @@ KINDS = (  # the first that fits the key, with the keys it lies under before it
     ("pool", r"pool|conn(ection)?s?\b|conns$|worker|thread|concurren|parallel|overflow|replicas|replica_?count|processes$|queue|semaphore|rps$|qps$|\.rate$|throttl|limit|burst|batch_?size|max_?(pending|active|size|requests|in_?flight|open|idle|conn)|quota|capacity|\.hard\.|prefetch(_?(count|size|multiplier))?$"),
 )  # fmt: skip
 NETWORK = r"port$|podselector|matchlabels|nodeselector|topologykey|hostnetwork|dnspolicy|egress|mtu|tls\.mode|loadbalancer|cidr|traffic_?policy|(^|\.)selector\."
-SECRET = r"passw|passphrase|secret|token|api_?key|credential"  # whose values nobody is to read
+HIDDEN = r"passw|passphrase|secret|token|api_?key|credential"  # whose values nobody is to read
 FLAG = r"enable|disable|feature|flag|(^|[._-])use[_A-Z]|(^|\.)use[a-z]*$|experiment|toggle|rollout|percentage|beta|shadow|canary"
 SHARE = r"rollout|percent"
 SHARED = r"feature|flag|rollout|experiment|canary"
@@ -86,7 +86,7 @@ class Changed(NamedTuple):
     after: str | None
 
     def __str__(self) -> str:
-        if re.search(SECRET, self.key, re.I):
+        if re.search(HIDDEN, self.key, re.I):
             return f"{self.key}, not shown"
         if self.after is None:
             return f"{self.key} {self.before} removed"
