@@ -212,3 +212,11 @@ def test_what_ran_for_two_days_and_may_lead_to_other_faults_too_has_to_be_pointe
         asked = [changes.Suspect("basket", "memory", None, frames=frames)]
         found = changes.rank(rows, asked, ONSET)
         assert (found[0]["score"] >= changes.EXPLAINS) is named
+
+
+@pytest.mark.parametrize(("seconds", "named"), [(90, True), (150, False)])
+def test_an_onset_a_little_early_does_not_clear_the_change(seconds: int, named: bool) -> None:
+    rows = [row("deploy", -seconds / 60, ref="basket@5", after="e" * 40)]
+    rows.append(row("commit", 30, ref="e" * 40, diff=POOL))
+    found = changes.rank(rows, [changes.Suspect("basket", "capacity", None)], ONSET)
+    assert (found[0]["score"] >= changes.EXPLAINS) is named

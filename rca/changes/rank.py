@@ -17,7 +17,9 @@ from rca.changes.stories import KINDS, Story, fold, touches
 
 EXPLAINS = 0.5  # a change below this explains nothing
 UNEXPLAINED = 0.45  # the most for a change of which nothing says how it could lead to the fault
-SLACK = timedelta(minutes=1)
+SLACK = timedelta(
+    minutes=2
+)  # an onset is found to within a minute and a half; pipelines note a rollout at its end
 ASKED = 3  # suspects that changes are held against
 TIED = 0.95  # of the first suspect's score: as likely the cause as it
 LATER = 0.4  # what a change of a later suspect counts, and one of a tied suspect:
