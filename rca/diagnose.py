@@ -96,10 +96,11 @@ def _look(source: Source, question: Question, stretch: Stretch) -> tuple[Facts, 
 
 def suspects(seen: Facts) -> pl.DataFrame:
     """What each modality says against each service (rca.suspects.SCHEMA)."""
+    bare = network.bare(seen.spans)
     return pl.concat(
         [
-            network.score(seen.spans),
-            latency.score(network.relieved(seen.spans)),
+            network.score(seen.spans, bare),
+            latency.score(network.relieved(seen.spans, bare)),
             failures.score(seen.spans),
             logs.score(seen.logs, seen.spans),
             untraced.score(seen.logs, seen.spans),
@@ -224,7 +225,8 @@ def fault_of(seen: Facts, found: pl.DataFrame, service: str) -> str:
     mine = fuse.loudness(found.filter(pl.col("service") == service))
     parts = dict(mine.select("modality", "part").rows())
     faults = dict(mine.select("modality", "fault").rows())
-    return kind.kind(parts, faults, words.fault(seen.logs, service))
+    gauged = metrics.gauged(seen.samples, service, "cpu")
+    return kind.kind(parts, faults, words.fault(seen.logs, seen.errors, service), gauged=gauged)
 
 
 def _loudness(row: Row) -> float:

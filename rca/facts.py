@@ -38,7 +38,8 @@ class Facts:
              a callee asked), unanswered (it asked a service and no span of that service's
              answers), callee (the service a span asks), client (it does nothing but wait for
              its callee), caller (the parent's service), alone (whether the parent is such a
-             client), leaf (it has no child), gap (ns around the call that neither spends)
+             client), leaf (it has no child), outlived (a child ends after it), gap (ns around the
+             call that neither spends), rest (what of it lies behind the call)
     logs     ts, service, pod, severity, template_id, template, trace_id, entry
     samples  ts, metric, series, value, service, pod, node; healthy time is all there is
     errors   ts, service, type, group_id, message, release

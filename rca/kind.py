@@ -18,9 +18,13 @@ RESOURCES = (
 )
 
 
-def kind(parts: Mapping[str, float], faults: Mapping[str, str], said: str | None) -> str:
+def kind(
+    parts: Mapping[str, float], faults: Mapping[str, str], said: str | None, *, gauged: bool
+) -> str:
     """`parts`: per modality how convinced it is (0 … 1), `faults`: the fault it would name;
-    `said`: what the service's own loud lines name."""
+    `said`: what the service's own loud lines name; `gauged`: its CPU is measured."""
+    if gauged and faults.get("latency") == "cpu":
+        faults = {**faults, "latency": "dependency"}
     loudest = max(parts, key=lambda one: parts[one])
     if said and faults[loudest] not in {"network_delay", "network_loss"}:
         return said

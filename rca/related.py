@@ -3,12 +3,14 @@ whom it asks. One join finds every parent; all else is arithmetic on row numbers
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 
 def related(spans: pl.DataFrame) -> pl.DataFrame:
     """Spans with `self_ns`, `entry`, `callee`, `party`, `unanswered`, `client`, `caller`, `alone`,
-    `leaf` and `gap` (see `rca.facts.Facts`), without `peer` and `store`, which they are told by."""
+    `outlived`, `leaf`, `gap` and `rest` (see `rca.facts.Facts`), without `peer` and `store`, which
+    they are told by."""
     numbered = _numbered(spans)
     found = _party(_entry(_self_time(spans, numbered), numbered), numbered)
     return _gap(found, numbered)
@@ -151,15 +153,20 @@ def _party(spans: pl.DataFrame, numbered: pl.DataFrame) -> pl.DataFrame:
 
 def _gap(spans: pl.DataFrame, numbered: pl.DataFrame) -> pl.DataFrame:
     """`caller`, whether its span stands for the call `alone`, and the `gap` around the call, in ns,
-    that neither spends: from the caller's previous doing (its start, or the end of the call
-    before) to the callee's start, and, where it stands alone, from the callee's end on."""
+    that neither the callee nor other calls spend: from the caller's previous doing (its start, or
+    the end of the call before) to the callee's start, and, the `rest`, from the callee's end to the
+    caller's next doing (a call, or its end), but not what passes before it tries again; and whether
+    a span is `outlived` by a child."""
     parent = numbered["parent"]
     ends = spans["start_ns"] + spans["duration_ns"]
     alone = spans["client"].gather(parent)
     calls = (
         pl.DataFrame({"row": numbered["row"], "parent": parent, "from_ns": spans["start_ns"]})
         .with_columns(
-            to_ns=ends, low=spans["start_ns"].gather(parent), high=ends.gather(parent), alone=alone
+            to_ns=ends,
+            low=spans["start_ns"].gather(parent),
+            high=ends.gather(parent),
+            error=spans["error"],
         )
         .filter(pl.col("parent").is_not_null(), spans["kind"].fill_null("") != "consumer")
         .sort("parent", "from_ns", "row")
@@ -167,12 +174,18 @@ def _gap(spans: pl.DataFrame, numbered: pl.DataFrame) -> pl.DataFrame:
     same = pl.col("parent") == pl.col("parent").shift(-1)
     following = pl.when(same).then(pl.col("from_ns").shift(-1))
     lag = (pl.col("from_ns") - pl.max_horizontal("low", _before())).clip(lower_bound=0)
-    rest = pl.when("alone").then(pl.coalesce(following, "high") - pl.col("to_ns"))
-    gaps = calls.select("row", gap=(lag + rest.fill_null(0).clip(lower_bound=0)).cast(pl.Float64))
+    rest = (pl.coalesce(following, "high") - pl.col("to_ns")).clip(lower_bound=0)
+    rest = pl.when(same & pl.col("error")).then(0).otherwise(rest)
+    lag = pl.when((same & pl.col("error")).shift(1, fill_value=False)).then(0).otherwise(lag)
+    gaps = calls.select("row", gap=(lag + rest).cast(pl.Float64), rest=rest.cast(pl.Float64))
     placed = numbered.select("row").join(gaps, on="row", how="left", maintain_order="left")
+    late = np.zeros(spans.height, dtype=bool)
+    late[calls.filter(pl.col("to_ns") > pl.col("high"))["parent"].to_numpy()] = True
     return spans.with_columns(
         placed["gap"],
+        placed["rest"],
         caller=spans["service"].gather(parent),
         alone=alone,
+        outlived=pl.Series(late),
         leaf=~numbered["row"].is_in(parent.drop_nulls().unique().implode()),
     )

@@ -48,6 +48,8 @@ def scored(healthy: int, wrote_before: int) -> dict[str, float]:
         trace_id=pl.col("n").cast(pl.String),
         service=pl.lit("a"),
         entry=pl.lit("a get"),
+        operation=pl.lit("get"),
+        caller=pl.lit(None, pl.String),
         bad=pl.col("n") >= healthy,
         n="n",
     )
@@ -59,7 +61,8 @@ def scored(healthy: int, wrote_before: int) -> dict[str, float]:
         ]
     ).with_columns(severity=pl.lit("INFO"), pod=pl.lit("a-1"))
     none = traces.select("trace_id", "service").clear()
-    found = logs.flips(lines, traces.drop("n"), none)
+    visits = logs.visits_of(traces)
+    found = logs.flips(visits, logs.written(lines, visits), none)
     return dict(found.select("template_id", "score").rows())
 
 

@@ -1,8 +1,9 @@
 """Lines and reports counted by themselves, where there are no traces to count requests by.
 
-A WARN or ERROR template, or a group of the error tracker, that comes more often a minute than in
-healthy time: a log-likelihood ratio of two Poisson rates × the share of the rate that is new.
-Weaker than what traces tell: what fails inside makes everything around it complain.
+A WARN or ERROR template, or a group of the error tracker, that comes more often than in healthy
+time, for as many everyday lines as are written (minutes, where there are none): a log-likelihood
+ratio of two Poisson rates, less what the best of so many reaches by chance, × the share of the rate
+that is new. Weaker than what traces tell: what fails inside makes everything around it complain.
 """
 
 from __future__ import annotations
@@ -47,17 +48,26 @@ def _risen(seen: Facts, events: pl.DataFrame, modality: str, subject: pl.Expr) -
     counted = events.group_by("service", subject.alias("subject")).agg(
         k1=pl.col("bad").sum(), k0=(~pl.col("bad")).sum()
     )
-    r1, r0 = pl.col("k1") / now, pl.col("k0") / usual
-    both = (pl.col("k1") + pl.col("k0")) / (now + usual)
+    busy = _busy(seen, now, usual)
+    r1, r0 = pl.col("k1") / now, pl.col("k0") / usual * busy
+    both = (pl.col("k1") + pl.col("k0")) / (now + usual / busy)
     calm = pl.when(pl.col("k0") > 0).then(pl.col("k0") * (r0 / both).log()).otherwise(0.0)
-    likely = (pl.col("k1") * (r1 / both).log() + calm).clip(0, MOST)
-    risen = counted.filter(pl.col("k1") >= LEAST, r1 > r0).with_columns(
-        score=likely * (r1 - r0) / (r1 + r0), before=r0, after=r1
+    likely = (pl.col("k1") * (r1 / both).log() + calm - pl.len().log()).clip(0, MOST)
+    scored = counted.with_columns(
+        score=likely * (r1 - r0) / (r1 + r0), before=pl.col("k0") / usual, after=r1
     )
+    risen = scored.filter(pl.col("k1") >= LEAST, r1 > r0)
     worst = risen.sort("score", "service", "subject", descending=[True, False, False]).unique(
         "service", keep="first", maintain_order=True
     )
     return frame(worst.with_columns(modality=pl.lit(modality), fault=pl.lit("unknown")))
+
+
+def _busy(seen: Facts, now: float, usual: float) -> float:
+    """How many times as many everyday lines a minute are written as in healthy time."""
+    calm = seen.logs.filter(~pl.col("severity").is_in(LOUD)).group_by("bad").len()
+    lines = dict(calm.rows())
+    return (lines[True] / now) / (lines[False] / usual) if {True, False} <= set(lines) else 1.0
 
 
 def _minutes(stretches: list[Stretch]) -> float:

@@ -10,16 +10,28 @@ import polars as pl
 
 from rca.suspects import frame
 
+HANDS_ON = 0.05  # of an operation's good spans that calls outlive, for it not to wait for them
 MOST = 40.0  # log-likelihood beyond which more requests tell nothing more
 
 
 def origins(spans: pl.DataFrame) -> pl.DataFrame:
     """Failed spans without a failed child. A call that failed though its callee did not, for it
-    was too slow or was never reached, is not its caller's doing."""
+    was too slow or was never reached, is not its caller's doing; nor is what gave up waiting."""
     failed = spans.filter("error")
     above = failed.select("trace_id", span_id="parent_span_id").drop_nulls().unique()
     deepest = failed.join(above, on=["trace_id", "span_id"], how="anti")
-    return deepest.filter(~pl.col("client"))
+    waited = gave_up(spans).select("trace_id", "span_id")
+    return deepest.filter(~pl.col("client")).join(waited, on=["trace_id", "span_id"], how="anti")
+
+
+def gave_up(spans: pl.DataFrame) -> pl.DataFrame:
+    """Failed spans that a call of theirs outlived; not of operations that hand work on, whose good
+    spans are outlived too."""
+    failed = spans.filter(pl.col("error") & pl.col("outlived"))
+    by = ["service", "operation"]
+    good = spans.filter(~pl.col("error")).join(failed.select(by).unique(), on=by, how="semi")
+    handing = good.group_by(by).agg(pl.col("outlived").mean()).filter(pl.col("outlived") > HANDS_ON)
+    return failed.join(handing, on=by, how="anti")
 
 
 def score(spans: pl.DataFrame) -> pl.DataFrame:

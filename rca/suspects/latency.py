@@ -1,6 +1,7 @@
 """Latency: the share of a service's spans whose self-time is far above what is usual for their
 operation, in the window against healthy time. Self-time, so that a caller is not blamed for its
-callee. What a service spends waiting for a store or for somebody outside is named as such."""
+callee. What a service spends waiting for a store or for somebody outside is named as such; what it
+spends by itself is its CPU's, if nothing better is known."""
 
 from __future__ import annotations
 
@@ -59,12 +60,13 @@ def score(spans: pl.DataFrame) -> pl.DataFrame:
     worst = scored.sort("score", "operation", descending=[True, False]).unique(
         "service", keep="first", maintain_order=True
     )
-    outside = pl.col("party") == "external"
+    faults = {"external": "external", "store": "dependency"}
+    waits = pl.col("party").replace_strict(faults, default="cpu", return_dtype=pl.String)
     return frame(
         worst.select(
             "service",
             modality=pl.lit("latency"),
-            fault=pl.when(outside).then(pl.lit("external")).otherwise(pl.lit("dependency")),
+            fault=waits,
             score="score",
             pod="pod",
             subject="operation",

@@ -12,28 +12,29 @@ from __future__ import annotations
 import polars as pl
 
 from rca.suspects import frame
-from rca.suspects.failures import MOST, likelihood
+from rca.suspects.failures import MOST, gave_up, likelihood
 
 LOUD = ("WARN", "ERROR", "FATAL")
 THROWN = r"(?i)exception|traceback|panic|threw|stack ?trace|segfault|unhandled|error:"
 TELLING = 0.3  # the score from which a flip marks the requests it is seen in as odd
 KNOWN, RARE = 100, 0.01  # healthy requests after which a line in fewer of them is a strange one
 KEY = ["service", "entry", "template_id"]
+NEARLY = 0.98  # of the requests in which a line is written, that reach the operation it is of
 
 
-def flips(logs: pl.DataFrame, spans: pl.DataFrame, passed: pl.DataFrame) -> pl.DataFrame:
+def flips(visits: pl.DataFrame, lines: pl.DataFrame, passed: pl.DataFrame) -> pl.DataFrame:
     """Every (service, entry, template) with its shares and score; `passed` (trace_id, service)
-    are left out of the count."""
-    visits = spans.select("trace_id", "service", "entry", "bad").unique(
-        ["trace_id", "service"], keep="first"
+    are left out of the count. An ordinary line is counted against the requests that reached the
+    operation it is written by: a service that is asked for less is not silent."""
+    visits, lines = (
+        rows.join(passed, on=["trace_id", "service"], how="anti") if passed.height else rows
+        for rows in (visits, lines)
     )
-    visits = visits.join(passed, on=["trace_id", "service"], how="anti")
     near = pl.col("trace_id").filter(pl.col("bad").is_null()).len()
-    reached = visits.group_by("service", "entry").agg(
+    reached = visits.group_by("service", "entry", "operation").agg(
         pl.col("bad").sum().alias("n1"), (~pl.col("bad")).sum().alias("n0"), near.alias("nn")
     )
-    lines = _per_request(logs, visits)
-    counted = lines.group_by(KEY).agg(
+    counted = lines.group_by(*KEY, "operation").agg(
         pl.col("bad").sum().alias("k1"),
         (~pl.col("bad")).sum().alias("k0"),
         pl.col("bad").is_null().sum().alias("kn"),
@@ -45,13 +46,48 @@ def flips(logs: pl.DataFrame, spans: pl.DataFrame, passed: pl.DataFrame) -> pl.D
         pl.col("loud").any(),
         pl.col("pod").filter("bad").mode().sort().first().alias("pod"),
     )
-    joined = counted.join(reached, on=["service", "entry"])
+    joined = counted.join(reached, on=["service", "entry", "operation"])
     joined = joined.filter(pl.col("n1") >= 2, pl.col("n0") >= 2)
     return _scored(joined)
 
 
-def _per_request(logs: pl.DataFrame, visits: pl.DataFrame) -> pl.DataFrame:
-    """(…, lines): how often each request wrote each template."""
+def visits_of(spans: pl.DataFrame) -> pl.DataFrame:
+    """The requests that reached each service (operation ''), and each of its operations that others
+    ask for, with how often they are `asked`."""
+    outer = (pl.col("caller").is_null() | (pl.col("caller") != pl.col("service"))).fill_null(
+        value=True
+    )
+    first = pl.col("entry", "bad").first()
+    whole = spans.group_by("trace_id", "service").agg(first, asked=outer.sum())
+    parts = spans.filter(outer).group_by("trace_id", "service", "operation")
+    columns = ("trace_id", "service", "entry", "bad", "operation", "asked")
+    return pl.concat(
+        [
+            whole.with_columns(operation=pl.lit("")).select(columns),
+            parts.agg(first, asked=pl.len()).select(columns),
+        ]
+    )
+
+
+def _homes(lines: pl.DataFrame, visits: pl.DataFrame) -> pl.DataFrame:
+    """(service, template_id, operation): the least often asked for operation that was reached in
+    nearly all requests in which an ordinary line was written."""
+    quiet = lines.filter(~pl.col("loud"))
+    by = ["service", "template_id"]
+    beside = quiet.select("trace_id", *by).join(
+        visits.filter(pl.col("operation") != "").select("trace_id", "service", "operation"),
+        on=["trace_id", "service"],
+    )
+    size = visits.group_by("service", "operation").agg(pl.len().alias("visits"))
+    held = beside.group_by(*by, "operation").agg(pl.len().alias("held"))
+    held = held.join(quiet.group_by(by).agg(pl.len().alias("all")), on=by)
+    held = held.filter(pl.col("all") >= 5, pl.col("held") >= NEARLY * pl.col("all"))
+    held = held.join(size, on=["service", "operation"])
+    return held.sort("visits", "operation").unique(by, keep="first").select(*by, "operation")
+
+
+def written(logs: pl.DataFrame, visits: pl.DataFrame) -> pl.DataFrame:
+    """(…, lines): how often each request wrote each template, each time it was asked."""
     severe = pl.col("severity").is_in(LOUD)
     each = (
         logs.filter(pl.col("trace_id").is_not_null())
@@ -62,7 +98,11 @@ def _per_request(logs: pl.DataFrame, visits: pl.DataFrame) -> pl.DataFrame:
             pl.col("pod").first(),
         )
     )
-    return each.join(visits, on=["trace_id", "service"])
+    homes = _homes(each, visits)
+    each = each.join(homes, on=["service", "template_id"], how="left")
+    each = each.with_columns(pl.col("operation").fill_null(""))
+    found = each.join(visits, on=["trace_id", "service", "operation"])
+    return found.with_columns(lines=pl.col("lines") / pl.col("asked").clip(lower_bound=1))
 
 
 def _scored(counted: pl.DataFrame) -> pl.DataFrame:
@@ -72,9 +112,9 @@ def _scored(counted: pl.DataFrame) -> pl.DataFrame:
     much as a loud one. Weighed by how well the minutes just before the window agree with
     healthy time: what was so before is not the incident's."""
     p1, p0 = pl.col("k1") / pl.col("n1"), pl.col("k0") / pl.col("n0")
-    likely = likelihood(
-        pl.col("k1") + 0.5, pl.col("n1") + 1, pl.col("k0") + 0.5, pl.col("n0") + 1
-    ).clip(0, MOST)
+    likely = likelihood(pl.col("k1") + 0.5, pl.col("n1") + 1, pl.col("k0") + 0.5, pl.col("n0") + 1)
+    entries = pl.len().over("service", "template_id")  # the best of so many is taken
+    likely = (likely - entries.log()).clip(0, MOST)
     m1, m0 = pl.col("s1") / pl.col("n1"), pl.col("s0") / pl.col("n0")
     floor = 0.15 * pl.max_horizontal(m1, m0)
     spread = sum(
@@ -112,26 +152,21 @@ def as_before(p1: pl.Expr, p0: pl.Expr) -> pl.Expr:
     return (2.0 / (1.0 + (logl(p1) - logl(p0)).clip(-20, 20).exp())).clip(0.25, 1.0)
 
 
-def odd(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+def odd(visits: pl.DataFrame, lines: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     """(trace_id, service): the window's requests in which a service does what it did not do in
     healthy time: it fails, writes a loud or strange line that is new, or leaves out one it always
     wrote."""
-    none = pl.DataFrame(schema={"trace_id": pl.String, "service": pl.String})
-    now = spans.filter("bad")
-    failed = now.filter("error").select("trace_id", "service")
-    lines = logs.filter("bad", pl.col("trace_id").is_not_null())
-    if not lines.height:
+    failed = spans.filter("bad", "error").select("trace_id", "service")
+    now = lines.filter("bad")
+    if not now.height:
         return failed.unique()
-    telling = flips(logs, spans, none).filter(pl.col("score") > TELLING)
-    seen = lines.select("trace_id", "service", "entry", "template_id").unique()
+    telling = flips(visits, lines, failed.clear()).filter(pl.col("score") > TELLING)
     loud = telling.filter(pl.col("loud") | pl.col("strange")).select(KEY)
-    rising = seen.join(loud, on=KEY, how="semi").select("trace_id", "service")
-    always = telling.filter(~pl.col("loud"), pl.col("before") > 0.8).select(KEY)
-    visits = now.select("trace_id", "service", "entry").unique()
-    silent = visits.join(always, on=["service", "entry"]).join(
-        seen, on=["trace_id", *KEY], how="anti"
-    )
-    return pl.concat([failed, rising, silent.select("trace_id", "service")]).unique()
+    rising = now.join(loud, on=KEY, how="semi").select("trace_id", "service")
+    always = telling.filter(~pl.col("loud"), pl.col("before") > 0.8).select(*KEY, "operation")
+    asked = visits.filter("bad").join(always, on=["service", "entry", "operation"])
+    silent = asked.join(now, on=["trace_id", *KEY], how="anti").select("trace_id", "service")
+    return pl.concat([failed, rising, silent]).unique()
 
 
 def passed_on(marked: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
@@ -162,10 +197,17 @@ def score(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     wrongly; where lines only break off, or tell of something thrown, it is an exception's."""
     if not logs.height:
         return frame(pl.DataFrame(schema={"service": pl.String, "score": pl.Float64}))
-    marked = odd(logs, spans)
-    waited = spans.filter("bad", "error", "client").select("trace_id", "service")
+    calls = spans.filter(pl.col("caller") != pl.col("service"))
+    calls = calls.select(service="caller", callee="service").unique()
+    logs = logs.join(complaints(logs, calls), on=["service", "template_id"], how="anti")
+    logs, spans = _numbered(logs), _numbered(spans)
+    visits = visits_of(spans)
+    lines = written(logs, visits)
+    marked = odd(visits, lines, spans)
+    waited = pl.concat([spans.filter("error", "client"), gave_up(spans)]).filter("bad")
+    waited = waited.select("trace_id", "service")
     passed = pl.concat([passed_on(marked, spans), waited]).unique()
-    every = flips(logs, spans, passed)
+    every = flips(visits, lines, passed)
     found = every.filter(pl.col("score") > 0)
     worst = found.sort("score", *KEY, descending=[True, False, False, False]).unique(
         "service", keep="first", maintain_order=True
@@ -187,6 +229,20 @@ def score(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
             after="after",
         )
     )
+
+
+def _numbered(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with a number for a trace's id: a fraction of the cost where they are joined."""
+    trace = pl.when(pl.col("trace_id").is_not_null()).then(pl.col("trace_id").hash())
+    return rows.with_columns(trace.alias("trace_id"))
+
+
+def complaints(lines: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
+    """(service, template_id) of loud lines that name a service the writer calls."""
+    by = ["service", "template_id"]
+    loud = lines.filter(pl.col("severity").is_in(LOUD)).select(*by, "template").unique()
+    named = pl.col("template").str.contains(pl.col("callee"), literal=True)
+    return loud.join(calls, on="service").filter(named).select(by).unique()
 
 
 def _instead(every: pl.DataFrame, logs: pl.DataFrame) -> pl.DataFrame:

@@ -32,6 +32,12 @@ def kinds() -> pl.Expr:
     )
 
 
+def gauged(samples: pl.DataFrame, service: str, fault: str) -> bool:
+    """Whether there is any metric of a service, in the window, that tells of a fault."""
+    mine = samples.filter("bad", pl.col("service") == service)
+    return bool((mine.select("metric").unique().select(kinds()).to_series() == fault).any())
+
+
 def rated(samples: pl.DataFrame) -> pl.DataFrame:
     """Counters turned into their rate a second (a value below the one before is a reset); gauges
     as they are."""

@@ -12,7 +12,7 @@ import polars as pl
 
 from rca.suspects import frame
 from rca.suspects.failures import MOST
-from rca.suspects.logs import KNOWN, LOUD, RARE, as_before
+from rca.suspects.logs import KNOWN, LOUD, RARE, as_before, complaints
 
 KEY = ["service", "template_id"]
 
@@ -25,7 +25,7 @@ def score(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
         return frame(pl.DataFrame(schema={"service": pl.String, "score": pl.Float64}))
     calls = spans.filter(pl.col("caller") != pl.col("service"))
     calls = calls.select(service="caller", callee="service").unique()
-    told = lines.join(_complaints(lines, calls), on=KEY, how="anti")
+    told = lines.join(complaints(lines, calls), on=KEY, how="anti")
     every = _scored(_counted(told).join(_requests(spans), on="service"))
     worst = every.filter(pl.col("score") > 0).sort("score", "template_id", descending=[True, False])
     worst = worst.unique("service", keep="first", maintain_order=True)
@@ -47,13 +47,6 @@ def score(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _complaints(lines: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
-    """(service, template_id) of loud lines that name a service the writer calls."""
-    loud = lines.filter(pl.col("severity").is_in(LOUD)).select(*KEY, "template").unique()
-    named = pl.col("template").str.contains(pl.col("callee"), literal=True)
-    return loud.join(calls, on="service").filter(named).select(KEY).unique()
-
-
 def _counted(lines: pl.DataFrame) -> pl.DataFrame:
     return lines.group_by(KEY).agg(
         pl.col("bad").sum().cast(pl.Float64).alias("k1"),
@@ -65,15 +58,13 @@ def _counted(lines: pl.DataFrame) -> pl.DataFrame:
 
 
 def _requests(spans: pl.DataFrame) -> pl.DataFrame:
-    """Per service its requests (n), those that failed (failed), and its failed calls (calls)."""
-    request = pl.col("trace_id")
-    asked = spans.filter(~pl.col("client")).group_by("service")
+    """Per service how often others ask it (n), how often it failed them (failed), and its failed
+    calls (calls)."""
+    outer = (pl.col("caller") != pl.col("service")).fill_null(value=True)
+    asked = spans.filter(outer).group_by("service")
     each = asked.agg(
-        *(request.filter(part).n_unique().alias(f"n{name}") for name, part in _parts()),
-        *(
-            request.filter(part & pl.col("error")).n_unique().alias(f"failed{name}")
-            for name, part in _parts()
-        ),
+        *(part.sum().alias(f"n{name}") for name, part in _parts()),
+        *((part & pl.col("error")).sum().alias(f"failed{name}") for name, part in _parts()),
     )
     inner = spans.filter("error", pl.col("caller") != pl.col("service"))
     lost = spans.filter("error", "unanswered")

@@ -1,4 +1,5 @@
-"""What a suspect's own loud log lines say is going on, where they say it plainly.
+"""What a suspect's own loud log lines, or its error tracker, say is going on, where they say it
+plainly.
 
 A template's intent, where `templates` has one, goes before the words below.
 """
@@ -27,11 +28,14 @@ INTENTS = {  # what the intents of rca.intents tell of
 }  # fmt: skip
 
 
-def fault(logs: pl.DataFrame, service: str) -> str | None:
-    """The fault a service's WARN and ERROR lines name, three times and far more than in healthy
-    time; None when they name none."""
+def fault(logs: pl.DataFrame, errors: pl.DataFrame, service: str) -> str | None:
+    """The fault a service's WARN and ERROR lines and its reports name, three times and far more
+    than in healthy time; None when they name none."""
     mine = logs.filter(pl.col("service") == service, pl.col("severity").is_in(LOUD))
-    said = mine.with_columns(says=_says(mine)).filter(pl.col("says").is_not_null())
+    told = errors.filter(pl.col("service") == service).select("bad", template="message")
+    said = pl.concat(
+        [rows.select("bad", says=_says(rows)).drop_nulls("says") for rows in (mine, told)]
+    )
     told = (
         said.group_by("says")
         .agg(pl.col("bad").sum().alias("now"), (~pl.col("bad")).sum().alias("usual"))
