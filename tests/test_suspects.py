@@ -111,6 +111,17 @@ def test_the_time_before_another_try_is_not_on_the_way() -> None:
     assert not {name for name in blamed(played(request)) if name[0] == "back"}
 
 
+def test_what_is_lost_on_both_ways_is_not_blamed_on_whom_it_calls() -> None:
+    def request(number: int, bad: bool) -> list[Doing]:
+        way, work = (30.0 if bad else 0.5), 1 + number % 5 / 10
+        deep = [Doing("deep", "look", work + 2 * way, work + 2 * way + 4, 1)] if number % 3 else []
+        mid = Doing("mid", "keep", work + way, (deep[0].end + way if deep else work + way) + work)
+        return [Doing("front", "get", 0, mid.end + way + work, None), mid, *deep]
+
+    told = blamed(played(request))
+    assert told["mid", "network"] > 1.5 * told["deep", "network"]
+
+
 def test_who_gives_up_waiting_does_not_fail_by_itself() -> None:
     def request(_: int, bad: bool) -> list[Doing]:
         end = 100.0 if bad else 9.0

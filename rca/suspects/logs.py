@@ -102,7 +102,8 @@ def written(logs: pl.DataFrame, visits: pl.DataFrame) -> pl.DataFrame:
     each = each.join(homes, on=["service", "template_id"], how="left")
     each = each.with_columns(pl.col("operation").fill_null(""))
     found = each.join(visits, on=["trace_id", "service", "operation"])
-    return found.with_columns(lines=pl.col("lines") / pl.col("asked").clip(lower_bound=1))
+    often = pl.col("lines") / pl.col("asked").clip(lower_bound=1)
+    return found.with_columns(lines=(often * 1024).round() / 1024)  # sums alike in any order
 
 
 def _scored(counted: pl.DataFrame) -> pl.DataFrame:
