@@ -104,7 +104,7 @@ def main() -> None:
     python = os.environ.get("DRAIN3_PYTHON")
     if not python:
         print("DRAIN3_PYTHON is not set (see the top of this file): Drain3 is left out")
-    templates.assign(pl.DataFrame({"body": ["warm up 1"]}))
+    templates.assign(pl.DataFrame({"body": ["warm up 1"] * templates.ENOUGH}))
     print(f"{'corpus':<22}{'lines':>8}{'truth':>7}{'found':>7}{'GA':>8}{'lines/s':>10}"
           f"{'drain3 GA':>11}{'lines/s':>9}{'ratio':>7}{'clock':>7}")  # fmt: skip
     for name, lines in corpora(asked.lines, asked.only):

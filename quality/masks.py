@@ -14,7 +14,7 @@ HOLE = re.compile(r"<\*>|<word>")
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _CLOCK = r"\d{1,2}:\d\d:\d\d(?:[.,:]\d+)?"
-_ZONE = r"(?: ?(?:Z|UTC|GMT|[A-Z]{3,4}T|[+-]\d\d:?\d\d)\b)?"
+_ZONE = r"(?: ?(?:Z|UTC|GMT|[A-Z]{3,4}T|[+-]\d\d:?\d\d)(?-u:\b))?"
 _WORD = r"[^\s,;:()\[\]{}\x22'<>=|&\x02]"
 LONGEST = 2_000  # characters of a line that are looked at
 # signs put in for a while: a field's value begins; the line was cut off; between values; what a
@@ -48,10 +48,20 @@ VALUES = (
     r"(?-u:\b)[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){3,7}(?-u:\b)",
     r"(?:(?-u:\B)[-+])?(?-u:\b)(?:[A-Za-z_]+[-.+/])*(?-u:\w*\d\w*)(?:[-.+/]+(?-u:\w+))*[+/%]?",
 )
-_VALUE = "|".join(VALUES)
-# a list of values is one value; of a field (its = is followed by _FIELD) the name stays
-_ANY = rf"{_FIELD}(?:\x22[^\x22]*\x22|{_WORD}+)|(?:{_VALUE})(?:, ?(?:{_VALUE}))*"
-_SPEAKS = rf"(?-u:\b)(level|lvl|severity|msg|message|event|err|error|reason|status|state|cause)={_FIELD}(\x22?)"
+SPEAKING = ("level", "lvl", "severity", "msg", "message", "event", "err", "error", "reason", "status", "state", "cause")  # fmt: skip
+_SPEAKS = rf"(?-u:\b)({'|'.join(SPEAKING)})={_FIELD}(\x22?)"
+
+
+def expression(*, cut: bool = True) -> str:
+    """What finds a value; without `cut`, in lines that were not cut off. Digits and spaces are
+    ASCII's alone, so that bytes tell them (`quality.automaton`)."""
+    value = "|".join(one for one in VALUES if cut or CUT not in one)
+    # a list of values is one value; of a field (its = is followed by _FIELD) the name stays
+    found = rf"{_FIELD}(?:\x22[^\x22]*\x22|{_WORD}+)|(?:{value})(?:, ?(?:{value}))*"
+    return found.replace(r"\d", "[0-9]").replace(r"\s", r"\t\n\x0b\x0c\r ")
+
+
+_ANY = expression()
 
 
 def read(text: pl.LazyFrame, column: str) -> pl.LazyFrame:

@@ -10,11 +10,14 @@ text. `filled(template, parameters)` gives back what the line said.
 from __future__ import annotations
 
 import hashlib
+from types import ModuleType
 
 import polars as pl
 
 from lake import TABLES
-from quality import masks, shapes, stacks
+from quality import masks, shapes, stacks, values
+
+ENOUGH = 5_000  # lines for which it pays to load the compiled loops
 
 
 def shape(bodies: pl.Series) -> pl.Series:
@@ -44,12 +47,38 @@ def assign(lines: pl.DataFrame, known: pl.Series | None = None) -> pl.DataFrame:
 
     `known` are the texts of templates that earlier runs found.
     """
+    kernel = values.compiled() if lines.height >= ENOUGH else None
+    if kernel is not None:
+        return _assigned(lines, known, kernel)
     texts = lines.select("body").unique().lazy().with_columns(said=said(pl.col("body")))
     bodies = masks.read(texts, "said").drop("said").collect(engine="streaming")
-    found = shapes.merge(bodies["shape"].drop_nulls().unique(), known)
-    found = found.join(_named(found["template"].unique()), on="template")
+    found = _merged(bodies["shape"].drop_nulls().unique(), known)
     whole = shapes.parameters(bodies.join(found, on="shape", how="left"))
     return lines.join(whole, on="body", how="left", maintain_order="left")
+
+
+def _assigned(lines: pl.DataFrame, known: pl.Series | None, kernel: ModuleType) -> pl.DataFrame:
+    """The same, by compiled loops."""
+    body = lines["body"].fill_null("")
+    odd = values.odd(body)
+    if len(odd):
+        some = body.gather(odd).to_frame().select(said(pl.col("body")))
+        body = body.clone().scatter(odd, some["body"])
+    found = values.read(body, kernel)
+    every = found.shapes.to_frame().join(
+        _merged(found.shapes.unique(), known), on="shape", how="left", maintain_order="left"
+    )
+    filled = values.filled(found, shapes.recipes(every), kernel)
+    made = every["template", "template_id"][found.codes].with_columns(parameters=filled)
+    if lines["body"].null_count():
+        made = made.select(pl.when(lines["body"].is_not_null()).then(pl.all()))
+    return lines.hstack(made)
+
+
+def _merged(found: pl.Series, known: pl.Series | None) -> pl.DataFrame:
+    """shape, template, template_id."""
+    pairs = shapes.merge(found, known)
+    return pairs.join(_named(pairs["template"].unique()), on="template")
 
 
 def _named(texts: pl.Series) -> pl.DataFrame:
