@@ -22,6 +22,8 @@ from rca.facts import Facts
 
 CONFIRMED, LIKELY = 0.93, 0.5
 EQUAL = 0.002  # less of a lead is none
+RIVAL = 0.25  # from this blame on a later suspect may as well be the cause:
+BESIDE = 0.9  # so sure at most is what is said of the first then
 AGREES = 0.3  # how loud a further kind of telemetry must be to count as agreeing
 REMEDY = {
     "network_delay": "reschedule",
@@ -79,16 +81,21 @@ def confidence(given: Mapping[str, float], healthy: int) -> float:
 
 
 def most(seen: Facts, ranked: pl.DataFrame) -> float:
-    """The confidence that may be had at most where who calls whom is not known, or chance decides
-    who comes first."""
+    """The confidence that may be had at most where who calls whom is not known, chance decides who
+    comes first, or another is clearly wrong as well."""
     if len(tied(ranked)) < 2:
-        return 1.0
+        return BESIDE if rivals(ranked) else 1.0
     return 0.8 if graph.linked(seen.spans) else 0.45
 
 
 def tied(ranked: pl.DataFrame) -> list[str]:
     """The services with as much blame as the first, itself among them."""
     return ranked.filter(pl.col("total") > pl.col("total").max() - EQUAL)["service"].to_list()
+
+
+def rivals(ranked: pl.DataFrame) -> list[str]:
+    """The services behind the first that are clearly wrong by themselves."""
+    return ranked.slice(1).filter(pl.col("total") >= RIVAL)["service"].to_list()
 
 
 def doubts(seen: Facts, ranked: pl.DataFrame) -> list[str]:
@@ -100,6 +107,9 @@ def doubts(seen: Facts, ranked: pl.DataFrame) -> list[str]:
     if len(same) > 1:
         more = f" and {len(same) - 3} more" if len(same) > 3 else ""
         out.append(f"nothing that tells {', '.join(same[:3])}{more} apart: they are as suspect")
+    elif others := rivals(ranked):
+        named = ", ".join(others[:3])
+        out.append(f"whether {named} fails for the same cause: much speaks against it as well")
     return out
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from rca import verdict
 from rca.facts import Facts
 from rca.kind import kind
 from rca.related import related
@@ -240,3 +241,10 @@ def test_own_time_is_the_cpus_where_nothing_measures_it() -> None:
     parts, faults = {"latency": 0.6}, {"latency": "cpu"}
     assert kind(parts, faults, None, gauged=False) == "cpu"
     assert kind(parts, faults, None, gauged=True) == "dependency"
+
+
+def test_a_second_suspect_that_is_clearly_wrong_keeps_the_first_from_being_confirmed() -> None:
+    ranked = pl.DataFrame({"service": ["cart", "web", "shop"], "total": [0.8, 0.3, 0.1]})
+    assert verdict.rivals(ranked) == ["web"]
+    assert verdict.verdict(verdict.BESIDE) == "likely"
+    assert verdict.rivals(ranked.filter(pl.col("service") != "web")) == []
