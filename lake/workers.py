@@ -8,6 +8,7 @@ their work is done: to start one and to import what it needs takes it half a sec
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import os
 import pickle
@@ -26,6 +27,7 @@ from typing import Any, TypeVar
 from lake.errors import UserError
 
 T = TypeVar("T")
+MUCH = 900 << 20  # bytes of memory beyond which a process gives back what is free in it
 Process = subprocess.Popen[bytes]
 KEPT = 30.0  # seconds that idle processes wait for more work
 _MEMORY = {  # what one step frees the next one takes: to have fresh pages made costs a fifth of all
@@ -221,6 +223,14 @@ def serve() -> None:
         except BrokenPipeError:
             os._exit(1)  # who asked was killed
         del work, answer
+        _give_back()
+
+
+def _give_back() -> None:
+    with suppress(OSError, AttributeError):  # of Linux and glibc
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        if pages * os.sysconf("SC_PAGE_SIZE") > MUCH:
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 if __name__ == "__main__":
