@@ -16,7 +16,8 @@ from deltalake.transaction import RemoveAction
 from lake import frames
 from lake.schemas import TABLES
 from lake.stage import Staged
-from lake.store import Lake, where_in
+from lake.store import Lake
+from lake.tables import where_in
 
 
 @dataclass(frozen=True)

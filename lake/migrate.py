@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lake.schemas import TABLES
-from lake.store import FORMAT_KEY, Lake
+from lake.store import Lake
+from lake.tables import FORMAT_KEY
 
 
 @dataclass(frozen=True)

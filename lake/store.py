@@ -1,12 +1,8 @@
-"""Reads and writes of the lake's Delta tables: the only module that touches their files.
-
-A lake is a folder or an object-store prefix with one Delta table per name in `schemas.TABLES`.
-"""
+"""Writes of the lake's Delta tables, each one commit."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -19,51 +15,26 @@ from deltalake import (
     Transaction,
     write_deltalake,
 )
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from lake import frames, tombstones
-from lake.errors import ConflictError, LakeVersionError, UserError, first_line
+from lake.errors import ConflictError, UserError, first_line
 from lake.frames import Rows
 from lake.lock import locked
 from lake.schemas import FORMAT, TABLES, Table
 from lake.stage import Staged, stage, writer
+from lake.tables import FORMAT_KEY, Partition, Tables, table_of, where_in
 from lake.tombstones import Pending
 
-FORMAT_KEY = "rootlake.format"
 LOGS_KEY = "delta.enableExpiredLogCleanup"  # old versions go when nothing cites them: `maintain`
 _ATTEMPTS = 20
 _T = TypeVar("_T")
 
-Partition = Mapping[str, str | date]
 Transactions = Mapping[str, int]
 
 
-class Lake:
-    """The tables under one root.
-
-    `root` is a local path or an object-store URL (s3://, gs://, az://…), `storage_options`
-    what deltalake takes for it. Nothing is read or made until a method needs it.
-    """
-
-    def __init__(
-        self, root: str | os.PathLike[str], storage_options: Mapping[str, str] | None = None
-    ) -> None:
-        text = os.fspath(root).rstrip("/") or "/"
-        self.root = text if "://" in text else os.path.abspath(os.path.expanduser(text))
-        self.storage_options = dict(storage_options or {})
-
-    def __repr__(self) -> str:
-        return f"Lake({self.root!r})"
-
-    # -- existence -------------------------------------------------------------------------
-
-    def exists(self) -> bool:
-        """Whether every table is there."""
-        return all(self._is_table(name) for name in TABLES)
-
-    def writable(self, name: str = "") -> bool:
-        """Whether this process may write here, or to a table; an object store tells when tried."""
-        return self.folder is None or os.access(self.folder / name, os.W_OK)
+class Lake(Tables):
+    """The tables under one root, read and written; nothing is made until a method needs it."""
 
     def create(self) -> Lake:
         """Make the tables that are not there yet, with their full schema; existing ones stay.
@@ -76,17 +47,6 @@ class Lake:
                 self.open(table.name)
                 continue
             self._make(table)
-        return self
-
-    def require(self) -> Lake:
-        """Itself, or UserError where there is no lake yet."""
-        if not self._is_table("raw_spans"):
-            raise UserError(
-                f"there is no lake at {self.root}; `rootlake demo` or `rootlake ingest` makes one,"
-                " --lake names another place."
-            )
-        for name in TABLES:
-            self.open(name)
         return self
 
     def _make(self, table: Table) -> None:
@@ -104,75 +64,6 @@ class Lake:
             raise UserError(
                 f"cannot make the table {self.uri(table.name)}: {first_line(error)}"
             ) from error
-
-    def _is_table(self, name: str) -> bool:
-        return DeltaTable.is_deltatable(self.uri(name), self.storage_options)
-
-    def uri(self, name: str) -> str:
-        """Where the table lies."""
-        return f"{self.root}/{table_of(name).name}"
-
-    # -- reading ---------------------------------------------------------------------------
-
-    def open(self, name: str, version: int | None = None) -> DeltaTable:
-        """The Delta table, at a version or at its newest."""
-        try:
-            opened = DeltaTable(
-                self.uri(name), version=version, storage_options=self.storage_options
-            )
-        except TableNotFoundError as error:
-            raise UserError(
-                f"the lake at {self.root} has no table {name}; `rootlake ingest` makes it."
-            ) from error
-        except DeltaError as error:
-            raise LakeVersionError(
-                f"cannot read {self.uri(name)}: {first_line(error)};"
-                " it may need a newer rootlake, or the version asked for is gone."
-            ) from error
-        found = opened.metadata().configuration.get(FORMAT_KEY, str(FORMAT))
-        if not found.isdigit() or int(found) > FORMAT:
-            raise LakeVersionError(
-                f"the lake at {self.root} has format {found}, this rootlake reads up to {FORMAT};"
-                " upgrade rootlake. Nothing was changed."
-            )
-        return opened
-
-    def version(self, name: str) -> int:
-        """The table's newest version."""
-        return int(self.open(name).version())
-
-    def versions(self, *names: str) -> dict[str, int]:
-        """The newest version of each named table."""
-        return {name: self.version(name) for name in names}
-
-    def transactions(self, name: str, apps: Iterable[str]) -> dict[str, int]:
-        """The version last committed under each app transaction; -1 where it never was."""
-        opened = self.open(name)
-        found = {app: opened.transaction_version(app) for app in apps}
-        return {app: -1 if version is None else int(version) for app, version in found.items()}
-
-    def scan(self, name: str, version: int | None = None) -> pl.LazyFrame:
-        """The table as a polars LazyFrame in declared column order.
-
-        Filters on `date` prune partitions, others prune files by their statistics.
-        """
-        opened = self.open(name, version)
-        columns = table_of(name).schema.names
-        return pl.scan_delta(opened).select(columns)
-
-    def read(self, name: str) -> pl.DataFrame:
-        """The whole table; for the small ones."""
-        return self.scan(name).collect()
-
-    def days(self, name: str) -> list[date]:
-        """The days an event table holds rows of, in order."""
-        parts = self.open(name).partitions()
-        return sorted({date.fromisoformat(str(part["date"])) for part in parts})
-
-    def files(self, name: str, partition: Partition | None = None) -> list[str]:
-        """The data files that make up a table now, or one partition of it."""
-        where = where_in(partition) if partition else None
-        return sorted(self.open(name).file_uris(file_pruning_predicate=where))
 
     # -- one at a time -----------------------------------------------------------------------
 
@@ -242,11 +133,6 @@ class Lake:
                     f"another run has moved the position of {app} in {self.uri(name)} since"
                     " this one began; nothing was written, run it again."
                 )
-
-    @property
-    def folder(self) -> Path | None:
-        """Where a local lake lies; None for an object store."""
-        return None if "://" in self.root else Path(self.root)
 
     def commit(self, name: str, staged: Sequence[Staged], transactions: Transactions) -> bool:
         """Add staged files in one commit; False, and nothing added, if they landed before."""
@@ -397,20 +283,6 @@ class Lake:
         )
 
 
-def table_of(name: str) -> Table:
-    """The declaration of a table; UserError for a name there is none of."""
-    try:
-        return TABLES[name]
-    except KeyError:
-        raise UserError(f"there is no table {name!r}; there are {', '.join(TABLES)}.") from None
-
-
 def _landed(opened: DeltaTable, transactions: Transactions) -> bool:
     found = {app: opened.transaction_version(app) for app in transactions}
     return all(have is not None and have >= transactions[app] for app, have in found.items())
-
-
-def where_in(partition: Partition) -> str:
-    """A partition as a predicate."""
-    quoted = {key: str(value).replace("'", "''") for key, value in partition.items()}
-    return " AND ".join(f"{key} = '{value}'" for key, value in quoted.items())

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from lake import Lake
-from rca import changes, claims, facts, fuse, graph, keep, kind, read, verdict, window
+from rca import changes, claims, facts, fuse, graph, keep, kind, missing, verdict, window
 from rca.changes import failing, without
 from rca.evidence import Ledger, check, stamp
 from rca.facts import Facts, Source
@@ -61,9 +61,7 @@ def diagnose(lake: Lake, question: Question, now: datetime | None = None) -> Row
         answer = _answer(still, ledger, question, seen, found, ranked, onset)
     answer["duration_ms"] = round((time.perf_counter() - began) * 1000)
     check(answer)
-    if lake.writable():
-        keep.store(lake, answer, now or datetime.now(UTC), question.trigger)
-    else:
+    if not keep.store(lake, answer, now or datetime.now(UTC), question.trigger):
         answer["missing"].append(UNKEPT)
     return answer
 
@@ -176,9 +174,9 @@ def _answer(
         "blast_radius": list(dict.fromkeys(step["to"] for step in path)),
         "remediation": verdict.remediation(fault, culprit["kind"] if culprit else None),
         "ruled_out": _ruled_out(ledger, when, ranked, path),
-        "missing": missing(seen, question.service) + verdict.doubts(seen, ranked),
+        "missing": missing.missing(seen, question.service) + verdict.doubts(seen, ranked),
         "sampled": list(seen.sampled),
-        "watermarks": watermarks(lake),
+        "watermarks": missing.watermarks(lake),
         "window": [stamp(seen.window[0]), stamp(seen.window[1])],
         "baselines": [[stamp(start), stamp(end)] for start, end in seen.baselines],
         "evidence": ledger.entries,
@@ -352,7 +350,7 @@ def _summary(
     other: without.Other | None,
 ) -> str:
     if not listed:
-        return NOTHING if comparable(seen) else UNCOMPARED
+        return NOTHING if missing.comparable(seen) else UNCOMPARED
     first = listed[0]
     text = f"{first['service']}: {first['fault'].replace('_', ' ')}"
     text += f", where {trait}" if trait else ""
@@ -362,40 +360,3 @@ def _summary(
             f"{text}; explained by {culprit['kind']} {changes.short(culprit['ref'])} “{line[:80]}”"
         )
     return f"{text}; no change explains it" + (f", {other.kind}: {other.why}" if other else "")
-
-
-def comparable(seen: Facts) -> bool:
-    """Whether any kind of telemetry is there both of the incident's window and of healthy time."""
-    kinds = (seen.spans, seen.logs, seen.samples, seen.errors)
-    return any(set(rows["bad"].drop_nulls().unique()) == {True, False} for rows in kinds)
-
-
-def missing(seen: Facts, service: str | None = None) -> list[str]:
-    """Which telemetry was not there to be judged by; `service`: what was asked for."""
-    out = []
-    for name, rows in (("traces", seen.spans), ("logs", seen.logs), ("metrics", seen.samples)):
-        if not rows.filter("bad").height:
-            out.append(f"no {name} in the incident's window")
-        elif not rows.filter(~pl.col("bad")).height:
-            out.append(f"no {name} of healthy time to compare with")
-    if not seen.errors.height:
-        out.append("no errors from an error tracker")
-    usual = seen.spans.filter(~pl.col("bad"))["error"].mean()
-    if isinstance(usual, float) and usual > 0.5:
-        out.append(f"no time in which requests succeed: {usual:.0%} of healthy time's spans fail")
-    nameless = seen.spans.filter("bad")["service"].null_count()
-    if nameless:
-        out.append(f"no service of {nameless:,} spans in the incident's window")
-    kinds = (seen.spans, seen.logs, seen.samples, seen.errors)
-    if service is not None and not any((rows["service"] == service).any() for rows in kinds):
-        out.append(f"no telemetry of {service!r}, the service asked for")
-    return out
-
-
-def watermarks(lake: Lake) -> dict[str, str | None]:
-    """How fresh each kind of telemetry is: its newest event."""
-    out: dict[str, str | None] = {}
-    for table, column in (("spans", "start"), ("samples", "ts"), ("logs", "ts"), ("errors", "ts")):
-        last = read.newest(lake, table, column)
-        out[table] = stamp(last) if last else None
-    return out

@@ -28,8 +28,11 @@ def name_of(at: datetime) -> str:
     return f"INC-{at:%Y%m%d-%H%M}"
 
 
-def store(lake: Lake, answer: Mapping[str, Any], now: datetime, trigger: str = "asked") -> None:
-    """Add the diagnosis to `diagnoses`, and its incident to `incidents` if it is new."""
+def store(lake: Lake, answer: Mapping[str, Any], now: datetime, trigger: str = "asked") -> bool:
+    """Add the diagnosis to `diagnoses`, and its incident to `incidents` if it is new; False, and
+    nothing is, where these are not ours to write."""
+    if not all(lake.writable(name) for name in ("diagnoses", "incidents")):
+        return False
     moment = pl.Series([now]).cast(pl.Datetime("us", "UTC"))
     row = {
         "incident_id": answer["incident_id"],
@@ -48,6 +51,7 @@ def store(lake: Lake, answer: Mapping[str, Any], now: datetime, trigger: str = "
     frame = pl.DataFrame([row]).with_columns(recorded_at=moment)
     lake.append("diagnoses", frame.select(TABLES["diagnoses"].schema.names))
     _add_incident(lake, answer, trigger)
+    return True
 
 
 def _add_incident(lake: Lake, answer: Mapping[str, Any], trigger: str) -> None:

@@ -20,7 +20,7 @@ from ingest.source import made, registered, source_class
 from ingest.web import WebOptions
 from lake import TABLES, Lake, UserError
 from lake.migrate import Step, migrate, pending
-from lake.store import FORMAT_KEY
+from lake.tables import FORMAT_KEY
 from rootlake.cli import main
 from rootlake.config import Config, Expected, Source, load
 from rootlake.cycle import Cycle, cycle

@@ -157,6 +157,6 @@ def test_no_lake_is_one_clear_sentence(tmp_path: Path) -> None:
 def test_a_table_that_is_not_ours_to_write_is_refused_in_one_sentence(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lake.store.os.access", lambda *_: False)  # as root it could be written
+    monkeypatch.setattr("lake.tables.os.access", lambda *_: False)  # as root it could be written
     with pytest.raises(UserError, match="samples cannot be written to from here"):
         lake.replace_day("samples", date(2025, 3, 11), samples([1.0]))

@@ -186,64 +186,74 @@ def _loss(calls: pl.DataFrame, spans: pl.DataFrame, outside: pl.DataFrame) -> pl
     growth of their share, less that of the caller's other edges; less sure where the caller has no
     span for the call alone, and its own slowness looks the same. Where nearly every call of an edge
     is late it is a delay."""
-    usual = (
-        calls.filter(~pl.col("bad")).group_by(PAIR).agg(pl.col("gap").quantile(0.98).alias("q98"))
-    )
-    late = calls.join(usual, on=PAIR).select(
-        *PAIR, "bad", "pod", "client", hit=pl.col("gap") > 1.5 * pl.col("q98") + TAIL
-    )
-    whole_pods = (
-        late.filter("bad")
-        .group_by("callee", "pod")
-        .agg(pl.col("hit").mean().alias("late"), pl.len().alias("calls"))
-        .filter(pl.col("calls") >= 3)
-        .group_by("callee")
-        .agg(pl.col("late").max())
-    )
+    late = _late(calls)
     lost = spans.filter("unanswered").select(
         "callee", "bad", "client", caller="service", hit="error"
     )
-    each = (
-        pl.concat([late.drop("pod"), lost.select(*PAIR, "bad", "client", "hit")])
-        .group_by(PAIR)
-        .agg(
-            pl.col("hit").filter("bad").sum().alias("k1"),
-            pl.col("bad").sum().alias("n1"),
-            pl.col("hit").filter(~pl.col("bad")).sum().alias("k0"),
-            (~pl.col("bad")).sum().alias("n0"),
-            pl.col("client").any(),
+    counted = _counted(pl.concat([late.drop("pod"), lost.select(*PAIR, "bad", "client", "hit")]))
+    whole = _together(_beside(counted, outside)).join(_of_pods(late), on="callee", how="left")
+    likely = likelihood(pl.col("k1"), pl.col("n1"), pl.col("k0"), pl.col("n0")).clip(0, None)
+    all_late = pl.col("late").fill_null(0.0) > 0.6  # of a pod's calls: delayed, not lost
+    seen = pl.col("grown") * pl.col("explained").sqrt() * (1 - (-likely / 4).exp())
+    return frame(
+        whole.filter(pl.col("k1") >= 3).select(
+            service="callee",
+            modality=pl.lit("loss"),
+            fault=pl.when(all_late).then(pl.lit("network_delay")).otherwise(pl.lit("network_loss")),
+            score=20 * pl.col("known") * seen,
+            before=pl.col("k0") / pl.col("n0"),
+            after=pl.col("k1") / pl.col("n1"),
         )
-        .filter(pl.col("n1") >= 2, pl.col("n0") >= 2)
-        .sort(PAIR)
     )
+
+
+def _late(calls: pl.DataFrame) -> pl.DataFrame:
+    """Calls, with a `hit` where the gap is far beyond what is usual of the edge."""
+    usual = (
+        calls.filter(~pl.col("bad")).group_by(PAIR).agg(pl.col("gap").quantile(0.98).alias("q98"))
+    )
+    return calls.join(usual, on=PAIR).select(
+        *PAIR, "bad", "pod", "client", hit=pl.col("gap") > 1.5 * pl.col("q98") + TAIL
+    )
+
+
+def _of_pods(late: pl.DataFrame) -> pl.DataFrame:
+    """(callee, late): of the pod that is late most, the share of its calls that are."""
+    pods = late.filter("bad").group_by("callee", "pod")
+    each = pods.agg(pl.col("hit").mean().alias("late"), pl.len().alias("calls"))
+    return each.filter(pl.col("calls") >= 3).group_by("callee").agg(pl.col("late").max())
+
+
+def _counted(calls: pl.DataFrame) -> pl.DataFrame:
+    """Of each edge its calls in the window and in healthy time (n1, n0), the hits among them (k1,
+    k0), and whether the caller has a span for the call alone."""
+    bad, hit = pl.col("bad"), pl.col("hit")
+    each = calls.group_by(PAIR).agg(
+        hit.filter(bad).sum().alias("k1"),
+        bad.sum().alias("n1"),
+        hit.filter(~bad).sum().alias("k0"),
+        (~bad).sum().alias("n0"),
+        pl.col("client").any(),
+    )
+    return each.filter(pl.col("n1") >= 2, pl.col("n0") >= 2).sort(PAIR)
+
+
+def _beside(counted: pl.DataFrame, outside: pl.DataFrame) -> pl.DataFrame:
+    """Edges with what their share of hits grew `beyond` what grew around them, and `explained`."""
     before, after = pl.col("k0") / pl.col("n0"), pl.col("k1") / pl.col("n1")
-    each = each.with_columns(z=(after - before).clip(lower_bound=0))
+    each = counted.with_columns(z=(after - before).clip(lower_bound=0))
     each = each.join(_others(each), on=PAIR, how="left").join(outside, on=PAIR, how="left")
     some = (1 - 2 * (after - 0.5)).clip(0, 1)
     each = each.with_columns(beyond=_beyond() * some)
     each = _shared(each.with_columns(lost=pl.col("beyond") * pl.col("n1")))
-    each = each.with_columns(beyond=pl.col("beyond") * pl.col("rather"))
-    whole = each.group_by("callee").agg(
+    return each.with_columns(beyond=pl.col("beyond") * pl.col("rather"))
+
+
+def _together(each: pl.DataFrame) -> pl.DataFrame:
+    """All edges of a callee: their counts, how well `known` they are, and what has `grown`."""
+    return each.group_by("callee").agg(
         pl.col("k1", "n1", "k0", "n0").sum(),
         pl.when(pl.col("client").any()).then(1.0).otherwise(0.6).alias("known"),
         ((pl.col("beyond") * pl.col("n1")).sum() / pl.col("n1").sum()).alias("grown"),
         pl.col("explained").first(),
-    )
-    likely = likelihood(pl.col("k1"), pl.col("n1"), pl.col("k0"), pl.col("n0")).clip(0, None)
-    all_late = pl.col("late").fill_null(0.0) > 0.6  # of a pod's calls: delayed, not lost
-    return frame(
-        whole.join(whole_pods, on="callee", how="left")
-        .filter(pl.col("k1") >= 3)
-        .select(
-            service="callee",
-            modality=pl.lit("loss"),
-            fault=pl.when(all_late).then(pl.lit("network_delay")).otherwise(pl.lit("network_loss")),
-            score=20
-            * pl.col("known")
-            * pl.col("grown")
-            * pl.col("explained").sqrt()
-            * (1 - (-likely / 4).exp()),
-            before=before,
-            after=after,
-        )
     )
