@@ -106,8 +106,11 @@ group by 1 order by 1"""
 def _logs(ledger: Ledger, when: Stretches, row: Row) -> str:
     grown = "rises" if row["after"] > row["before"] else "falls"
     one, most = f"{row['before']:.0%}", f"{row['after']:.0%} of its requests"
-    if row["modality"] == "logs/untraced":
-        one, most = f"{row['before']:.2g}", f"{row['after']:.2g} a request"
+    if row["modality"] != "logs":
+        each = (
+            "a request" if row["modality"] == "logs/untraced" else "in each request that writes it"
+        )
+        one, most = f"{row['before']:.2g}", f"{row['after']:.2g} {each}"
     claim = (
         f"a log line of {row['service']} {grown} from {one} to {most}:"
         f" {str(row.get('text') or row['subject'])[:160]}"

@@ -120,6 +120,9 @@ def _events(facts: Facts, row: dict[str, object]) -> pl.DataFrame | None:
         mine = facts.logs.filter(pl.col("service") == service)
         falls = float(row["after"] or 0) < float(row["before"] or 0)  # type: ignore[arg-type]
         return mine.select("ts", abnormal=(pl.col("template_id") == subject) != pl.lit(falls))
+    if row["modality"] == "logs/often":
+        usual = (float(row["before"] or 0) + float(row["after"] or 0)) / 2  # type: ignore[arg-type]
+        return _rarer(facts, str(service), str(subject), usual)
     if kind == "logs":
         return _log_events(facts, str(service), str(subject))
     mine = facts.samples.filter(pl.col("service") == service, pl.col("metric") == subject)
@@ -136,6 +139,15 @@ def _lost(facts: Facts, service: str) -> pl.DataFrame:
     late = calls.select(ts="start", abnormal=pl.col("gap") > 1.5 * usual + network.TAIL)
     none = facts.spans.filter("unanswered", pl.col("callee") == service)
     return pl.concat([late, none.select(ts="start", abnormal="error")])
+
+
+def _rarer(facts: Facts, service: str, template: str, usual: float) -> pl.DataFrame:
+    """Requests that wrote the line: abnormal where less often than usual each time it was asked."""
+    seen = logs.written(facts.logs, logs.visits_of(facts.spans))
+    mine = seen.filter(pl.col("template_id") == template, pl.col("service") == service)
+    began = facts.spans.filter(pl.col("service") == service).group_by("trace_id")
+    when = began.agg(pl.col("start").min().alias("ts"))
+    return mine.join(when, on="trace_id").select("ts", abnormal=pl.col("lines") < usual)
 
 
 def _log_events(facts: Facts, service: str, template: str) -> pl.DataFrame:

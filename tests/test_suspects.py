@@ -178,6 +178,22 @@ def test_a_service_that_is_asked_for_less_is_not_silent() -> None:
     assert found["service"].to_list() == ["shop"]
 
 
+def test_a_line_that_each_request_writes_less_often_tells_even_where_healthy_requests_failed() -> (
+    None
+):
+    def request(number: int, bad: bool) -> list[Doing]:
+        return [Doing("shop", "order", 0, 40, None, error=not bad and number % 3 > 0)]
+
+    spans = played(request)
+    wrote = spans.filter(~pl.col("error"))  # all bad requests, a third of the healthy ones
+    twice = pl.concat([wrote, wrote.filter(~pl.col("bad"))])
+    told = pl.concat([lines(twice, "priced"), lines(wrote, "sold")])
+    found = logs.score(told, spans).rows(named=True)
+    assert [(one["service"], one["modality"]) for one in found] == [("shop", "logs/often")]
+    assert found[0]["subject"] == "priced"
+    assert (found[0]["before"], found[0]["after"]) == (2.0, 1.0)
+
+
 def test_what_a_caller_says_of_its_callee_does_not_speak_against_it() -> None:
     def request(_: int, bad: bool) -> list[Doing]:
         return [Doing("front", "get", 0, 9, None, error=bad), Doing("back", "look", 1, 8)]

@@ -18,7 +18,9 @@ LOUD = ("WARN", "ERROR", "FATAL")
 THROWN = r"(?i)exception|traceback|panic|threw|stack ?trace|segfault|unhandled|error:"
 TELLING = 0.3  # the score from which a flip marks the requests it is seen in as odd
 KNOWN, RARE = 100, 0.01  # healthy requests after which a line in fewer of them is a strange one
+FEW = 3  # requests that write a line, of which it is said how often each does
 KEY = ["service", "entry", "template_id"]
+OFTEN = [pl.col(f"s{i}") / pl.col(f"k{i}") for i in (1, 0)]  # lines of a request that writes one
 NEARLY = 0.98  # of the requests in which a line is written, that reach the operation it is of
 
 
@@ -108,25 +110,15 @@ def written(logs: pl.DataFrame, visits: pl.DataFrame) -> pl.DataFrame:
 
 def _scored(counted: pl.DataFrame) -> pl.DataFrame:
     """Presence: log-likelihood ratio × Δp², for a rising loud line × Δp, because what it tells of
-    may touch few requests; a line that falls may also come less often per request (Welch's t² / 2
-    × relative fall²). An ordinary line that hardly any of KNOWN healthy requests wrote tells as
-    much as a loud one. Weighed by how well the minutes just before the window agree with
-    healthy time: what was so before is not the incident's."""
+    may touch few requests. Weighed by how well the minutes just before the window agree with
+    healthy time: what was so before is not the incident's. An ordinary line that hardly any of
+    KNOWN healthy requests wrote tells as much as a loud one. It may also come less often in each
+    request that writes it at all (Welch's t² / 6 × relative fall²)."""
     p1, p0 = pl.col("k1") / pl.col("n1"), pl.col("k0") / pl.col("n0")
     likely = likelihood(pl.col("k1") + 0.5, pl.col("n1") + 1, pl.col("k0") + 0.5, pl.col("n0") + 1)
     entries = pl.len().over("service", "template_id")  # the best of so many is taken
     likely = (likely - entries.log()).clip(0, MOST)
-    m1, m0 = pl.col("s1") / pl.col("n1"), pl.col("s0") / pl.col("n0")
-    floor = 0.15 * pl.max_horizontal(m1, m0)
-    spread = sum(
-        pl.max_horizontal(pl.col(f"q{i}") / pl.col(f"n{i}") - mean**2, floor) / pl.col(f"n{i}")
-        for i, mean in ((1, m1), (0, m0))
-    )
-    fewer = ((m1 - m0) ** 2 / spread / 6).clip(0, MOST) * ((m0 - m1) / m0.clip(1e-9)) ** 2
-    quiet = pl.max_horizontal(
-        pl.when(p1 < p0).then(likely * (p1 - p0) ** 2).otherwise(0.0),
-        pl.when((m1 < m0) & (m0 > 1.5) & (p0 > 0.5)).then(fewer).otherwise(0.0),
-    )
+    quiet = pl.when(p1 < p0).then(likely * (p1 - p0) ** 2).otherwise(0.0)
     loud = pl.when(p1 > p0).then(likely * (p1 - p0)).otherwise(0.0)
     known = (pl.col("n0") >= KNOWN) & (pl.col("k1") >= 3)
     strange = known & (p0 <= RARE) & (p1 > p0)
@@ -137,8 +129,22 @@ def _scored(counted: pl.DataFrame) -> pl.DataFrame:
         after=p1,
         strange=strange,
         rise=pl.when(strange).then(loud).otherwise(likely * (p1 - p0).clip(0) ** 2),
-        score=pl.when("loud").then(loud * agrees.clip(0.5)).otherwise(quiet * agrees**1.5),
+        flip=pl.when("loud").then(loud * agrees.clip(0.5)).otherwise(quiet * agrees**1.5),
+        fewer=pl.when("loud").then(0.0).otherwise(_fewer()),
+    ).with_columns(score=pl.max_horizontal("flip", "fewer"))
+
+
+def _fewer() -> pl.Expr:
+    """How much less often each request that writes a line does so (see `_scored`)."""
+    m1, m0 = OFTEN
+    floor = 0.15 * pl.max_horizontal(m1, m0)
+    spread = sum(
+        pl.max_horizontal(pl.col(f"q{i}") / pl.col(f"k{i}") - mean**2, floor) / pl.col(f"k{i}")
+        for i, mean in ((1, m1), (0, m0))
     )
+    told = ((m1 - m0) ** 2 / spread / 6).clip(0, MOST) * (1 - m1 / m0) ** 2
+    enough = (pl.col("k1") >= FEW) & (pl.col("k0") >= FEW)
+    return pl.when(enough, m1 < m0, m0 > 1.5).then(told).otherwise(0.0)
 
 
 def as_before(p1: pl.Expr, p0: pl.Expr) -> pl.Expr:
@@ -218,16 +224,18 @@ def score(logs: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     instead = pl.col("instead").fill_null(0.0) > 0.15 * pl.col("score")
     instead &= pl.col("instead").fill_null(0.0) >= pl.col("thrown").fill_null(0.0)
     wrong = instead & (pl.col("failing").fill_null(0.0) < 0.3)
+    often = pl.col("fewer") > pl.col("flip")
+    after, before = OFTEN
     return frame(
         worst.select(
             "service",
-            modality=pl.lit("logs"),
+            modality=pl.when(often).then(pl.lit("logs/often")).otherwise(pl.lit("logs")),
             fault=pl.when(wrong).then(pl.lit("wrong_return")).otherwise(pl.lit("exception")),
             score="score",
             pod="pod",
             subject="template_id",
-            before="before",
-            after="after",
+            before=pl.when(often).then(before).otherwise("before"),
+            after=pl.when(often).then(after).otherwise("after"),
         )
     )
 
