@@ -97,8 +97,9 @@ class Jaeger(Source):
                 )
                 for place, part in enumerate(parts)
             ]
-            workers.ready("ingest.land", "ingest.jaeger_json")
-            whole = Later(work[-1])  # a cut file is found out before any of it is written
+            workers.ready("ingest.land", "ingest.jaeger_json", "ingest.jaeger_compiled")
+            # a cut file is found out before any of it is written
+            whole = Later(partial(jaeger_json.whole, parts[-1], first=last == 0, origin=str(path)))
             name = chunks.file_id(file)
             whole.result()
             yield Piece("raw_spans", "jaeger", name, 1, work[0], str(path), parts=work)

@@ -1,21 +1,25 @@
 """Jaeger's query-API JSON into `raw_spans`, as received.
 
-Tags, logs and process tags stay the JSON text they came as (msgspec.Raw), which is what makes
-decoding fast; `quality` reads them.
+Tags, logs and process tags stay the JSON text they came as, which is what makes decoding fast;
+`quality` reads them. Big replies go through `ingest.jaeger_scan` where numba is installed, the
+others, and what that leaves, through msgspec.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import polars as pl
 
+from ingest import jaeger_scan
 from ingest.batch import REJECTED, Batch, Place
 from ingest.chunks import Part
-from ingest.spans import Origin, frame, origin_of
+from ingest.jaeger_scan import EDGE
+from ingest.spans import Origin, frame, origin_of, owned
 from lake import UserError
 
 Raw = msgspec.Raw
@@ -85,11 +89,26 @@ class _Found(NamedTuple):
     errors: Any
 
 
+def whole(part: Part, *, first: bool, origin: str) -> None:
+    """Raises UserError where the last part of a reply is cut."""
+    try:
+        msgspec.json.decode(_reply_of(part, first=first, last=True)[1:-1], type=dict[str, Raw])
+    except msgspec.ValidationError:
+        return  # of another kind: who decodes it says so
+    except ValueError as error:
+        raise UserError(f"{origin} is cut or not JSON: {error}.") from error
+
+
 def decode_part(part: Part, *, first: bool, last: bool, place: Place, origin: str) -> Batch:
     """The spans of a part of a reply; parts begin where a trace does."""
-    head = b"" if first else b'{"data":['
-    tail = b"" if last else b"]}"
-    return decode(part.between(head, tail, b", \r\n\t"), place, origin)
+    return _decoded(_reply_of(part, first=first, last=last), place, origin)[0]
+
+
+def _reply_of(part: Part, *, first: bool, last: bool) -> memoryview:
+    """A reply of the traces of a part, between two `EDGE`."""
+    head = EDGE + (b"" if first else b'{"data":[')
+    tail = (b"" if last else b"]}") + EDGE
+    return part.between(head, tail, b", \r\n\t")
 
 
 def decode(content: bytes | memoryview, place: Place, origin: str) -> Batch:
@@ -99,7 +118,7 @@ def decode(content: bytes | memoryview, place: Place, origin: str) -> Batch:
     trace that is none.
     Raises UserError for what is not Jaeger's JSON, or is cut.
     """
-    return _decoded(content, place, origin)[0]
+    return _decoded(b"".join([EDGE, content, EDGE]), place, origin)[0]
 
 
 def decode_counted(content: bytes, place: Place, origin: str) -> tuple[Batch, int]:
@@ -107,13 +126,21 @@ def decode_counted(content: bytes, place: Place, origin: str) -> tuple[Batch, in
 
     Raises UserError also for a reply that tells of errors: it is not whole.
     """
-    batch, found = _decoded(content, place, origin)
+    batch, found = _decoded(b"".join([EDGE, content, EDGE]), place, origin)
     if found.errors:
         raise UserError(f"{origin} tells of errors: {str(found.errors)[:200]}.")
     return batch, found.traces
 
 
-def _decoded(content: bytes | memoryview, place: Place, origin: str) -> tuple[Batch, _Found]:
+def _decoded(edged: bytes | memoryview, place: Place, origin: str) -> tuple[Batch, _Found]:
+    """The spans of a reply between two `EDGE`."""
+    scan = jaeger_scan.read(edged)
+    if scan is not None:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            rows = _scanned(scan, place)
+            errors = msgspec.json.decode(scan.errors or b"null")
+            return Batch(rows, rows.height), _Found(scan.traces, errors)
+    content = memoryview(edged)[1:-1]
     refused: list[tuple[str, str]] = []
     try:
         reply = msgspec.json.Decoder(Reply).decode(content)
@@ -177,16 +204,44 @@ def _shown(raw: Raw) -> str:
     return bytes(raw).decode(errors="backslashreplace")
 
 
+def _scanned(scan: jaeger_scan.Scan, place: Place) -> pl.DataFrame:
+    """The rows of what the compiled loop found."""
+    known = [
+        _owner(Process(msgspec.json.decode(service or b'""'), Raw(tags)), place)
+        for service, tags in scan.origins
+    ]
+    owners = owned([_owner(None, place), *known])[scan.codes + 1]
+    columns = dict(scan.columns)
+    rows = [row for row, _ in scan.odd]
+    spans = [msgspec.json.decode(text, type=Span) for _, text in scan.odd]
+    columns["links"] = pl.repeat(None, owners.height, dtype=pl.String, eager=True)
+    for name, values in _references_and_names(spans).items():
+        columns[name] = columns[name].scatter(rows, pl.Series(values, dtype=pl.String))
+    columns |= {name: _texts(columns[name]) for name in ("attributes", "events")}
+    return frame(owners, {**columns, "kind": None, "status": None}, "us")
+
+
+def _references_and_names(spans: Sequence[Span]) -> Mapping[str, Sequence[str | None]]:
+    parents, links = zip(*map(_parent, spans), strict=True) if spans else ((), ())
+    return {
+        "trace_id": [span.trace for span in spans],
+        "span_id": [span.span for span in spans],
+        "parent_span_id": parents,
+        "operation": [span.operation for span in spans],
+        "links": links,
+    }
+
+
 def _frame(traces: Sequence[Trace], place: Place) -> pl.DataFrame:
     spans = [span for trace in traces for span in trace.spans]
     known: dict[tuple[str, bytes], Origin] = {}
 
     def owner(process: Process | None) -> Origin:
         if process is None:
-            return Origin(None, None, place.cluster, place.namespace, place.environment, None)
+            return _owner(None, place)
         key = (process.service, bytes(process.tags))
         if key not in known:
-            known[key] = origin_of(process.service, _tags(process.tags), _text(process.tags), place)
+            known[key] = _owner(process, place)
         return known[key]
 
     owners = [
@@ -195,24 +250,29 @@ def _frame(traces: Sequence[Trace], place: Place) -> pl.DataFrame:
         for by_id in [{key: owner(process) for key, process in trace.processes.items()}]
         for origin in [by_id.get(span.process) or owner(None) for span in trace.spans]
     ]
-    parents, links = zip(*map(_parent, spans), strict=True) if spans else ((), ())
     return frame(
-        owners,
+        owned(owners),
         {
-            "trace_id": [span.trace for span in spans],
-            "span_id": [span.span for span in spans],
-            "parent_span_id": parents,
-            "operation": [span.operation for span in spans],
+            **_references_and_names(spans),
             "kind": None,
             "start": [span.start for span in spans],
             "duration": [span.duration for span in spans],
             "status": None,
-            "attributes": _texts([str(span.tags, "utf-8") for span in spans]),
-            "events": _texts([str(span.logs, "utf-8") for span in spans]),
-            "links": links,
+            "attributes": _texts(
+                pl.Series([str(span.tags, "utf-8") for span in spans], dtype=pl.String)
+            ),
+            "events": _texts(
+                pl.Series([str(span.logs, "utf-8") for span in spans], dtype=pl.String)
+            ),
         },
         "us",
     )
+
+
+def _owner(process: Process | None, place: Place) -> Origin:
+    if process is None:
+        return Origin(None, None, place.cluster, place.namespace, place.environment, None)
+    return origin_of(process.service, _tags(process.tags), _text(process.tags), place)
 
 
 def _parent(span: Span) -> tuple[str | None, str | None]:
@@ -239,9 +299,8 @@ def _choose(span: Span, references: Sequence[Reference]) -> tuple[str | None, st
     return (parent.span if parent else None), links
 
 
-def _texts(texts: list[str]) -> pl.Series:
+def _texts(column: pl.Series) -> pl.Series:
     """JSON texts, null where one is of an empty or null value, as `_text` has it."""
-    column = pl.Series(texts, dtype=pl.String)
     return column.set((column.str.len_bytes() <= 2) | (column == "null"), None)
 
 

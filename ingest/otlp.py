@@ -20,7 +20,7 @@ from ingest import chunks, files, otlp_logs
 from ingest.batch import REJECTED, Batch, Piece, Place, content_id
 from ingest.otlp_logs import exports
 from ingest.source import Source
-from ingest.spans import Origin, frame, origin_of
+from ingest.spans import Origin, frame, origin_of, owned
 from ingest.window import Window
 from lake import UserError
 
@@ -233,7 +233,7 @@ def _frame(groups: list[ResourceSpans], place: Place) -> pl.DataFrame:
     starts = [_nanos(span.start_time_unix_nano) for span in spans]
     ends = [_nanos(span.end_time_unix_nano) for span in spans]
     return frame(
-        owners,
+        owned(owners),
         {
             "trace_id": [_hex(span.trace_id, 16) for span in spans],
             "span_id": [_hex(span.span_id, 8) for span in spans],

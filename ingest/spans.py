@@ -53,23 +53,19 @@ def origin_of(
 
 
 def frame(
-    origins: Sequence[Origin],
-    columns: Mapping[str, Sequence[Any] | pl.Series | None],
-    unit: str,
+    owners: pl.DataFrame, columns: Mapping[str, Sequence[Any] | pl.Series | None], unit: str
 ) -> pl.DataFrame:
     """The columns of `raw_spans` without its delivery; None stands for an all-null column."""
-    count = len(origins)
     kinds = {"start": pl.Int64, "duration": pl.Int64}
-    whole = {**columns, **_origin_columns(origins)}
-    data = {
-        name: pl.Series(
-            name, [None] * count if values is None else values, kinds.get(name, pl.String)
+    data = [
+        pl.Series(
+            name, [None] * owners.height if values is None else values, kinds.get(name, pl.String)
         )
-        for name, values in whole.items()
-    }
-    return pl.DataFrame(data).with_columns(start_unit=pl.lit(unit))
+        for name, values in columns.items()
+    ]
+    return pl.DataFrame(data).hstack(owners).with_columns(start_unit=pl.lit(unit))
 
 
-def _origin_columns(origins: Sequence[Origin]) -> dict[str, Sequence[str | None]]:
-    columns = zip(*origins, strict=True) if origins else [()] * len(Origin._fields)
-    return dict(zip(Origin._fields, columns, strict=True))
+def owned(origins: Sequence[Origin]) -> pl.DataFrame:
+    """A row for each origin."""
+    return pl.DataFrame(origins, schema=dict.fromkeys(Origin._fields, pl.String), orient="row")

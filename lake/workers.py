@@ -207,7 +207,8 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what anything prints is no answer
     for name in sys.argv[1:]:
-        import_module(name)
+        with suppress(ImportError):  # not installed: who needs it says so
+            import_module(name)
     while True:
         try:
             work: Callable[[], Any] = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the parent
