@@ -17,11 +17,12 @@ def _name(text):
     return np.frombuffer(text.encode(), np.uint8)
 
 
-# columns of what `scan` finds about a span: pairs of places, from and up to
+# columns of the table of spans: pairs of places, from and up to
 TRACE, SPAN, OPERATION, PROCESS, TAGS, LOGS, PARENT, WHOLE = range(0, 16, 2)
 ORIGIN, NO_START, NO_DURATION, ODD, WIDTH = 16, 17, 18, 19, 20
 START, DURATION, REFERENCES = 97, 98, 99  # fields that have no such column
 SERVICE, ABOUT = 0, 2  # of an origin: its service's name in quotes, and its tags
+TRACES, SPANS, ORIGINS, FULL, ERRORS, TOLD = 0, 1, 2, 3, 4, 6  # what `scan` tells, each a number
 
 _DATA, _ERRORS = _name("data"), _name("errors")
 _SPANS, _PROCESSES = _name("spans"), _name("processes")
@@ -35,7 +36,7 @@ _REFERENCES, _PARENT = _name("references"), _name("parentSpanID")
 _KIND, _SERVICE = _name("refType"), _name("serviceName")
 _TRUE, _FALSE, _NULL = _name("true"), _name("false"), _name("null")
 _QUOTE, _ESCAPE, _COMMA, _COLON, _MINUS, _DOT = 34, 92, 44, 58, 45, 46
-_OBJECT, _CLOSED, _LIST, _LISTED = 123, 125, 91, 93
+_OBJECT, _CLOSED, _LIST, _LISTED = (np.uint8(sign) for sign in b"{}[]")
 _ESCAPED = np.zeros(256, np.uint8)
 _ESCAPED[list(b'"\\/bfnrt')] = 1
 _HEX = np.zeros(256, np.uint8)
@@ -44,60 +45,43 @@ _BLANK = np.zeros(256, np.uint8)
 _BLANK[list(b" \t\r\n")] = 1
 _PLAIN = np.ones(256, np.uint8)  # bytes that a string goes on with
 _PLAIN[:32] = _PLAIN[_QUOTE] = _PLAIN[_ESCAPE] = 0
+_inner = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)  # a third less to compile
 _0, _1 = np.uint64(0), np.uint64(1)
 _NONE = np.uint64(0)
-_DEEP = 256  # objects and lists in one another
+DEEP = 256  # objects and lists in one another
 _DIGITS = 18  # of a whole number that is read here
 _PRIME, _ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 _HALF = np.uint64(32)
 
 
 @njit(cache=True)
-def scan(text):
-    """Of a reply: whether it could be read; how many traces there are; where the value of
-    `errors` stands; the table of spans, their starts and durations; the table of origins."""
-    spans, times = np.empty((1024, WIDTH), np.int32), np.empty((1024, 2), np.int64)
-    origins = np.empty((64, 4), np.int32), np.empty(64, np.uint64), np.full(256, -1, np.int64)
-    processes = np.empty((64, 3), np.int32)  # of a trace: the name's place, and its origin
-    open_, errors = np.empty(_DEEP, np.uint8), np.zeros(2, np.int64)
-    count, known, traces, seen = 0, 0, 0, False
+def scan(text, tables, told):
+    """Whether a reply could be read. Fills the `tables` of spans, of their starts and durations,
+    and of origins; `told` is how much of them, and what else there is (see above).
+
+    Where a table is too short, `told[FULL]` is set: come back with longer ones.
+    """
+    spans, times, origins, hashes, keys, processes, open_, one = tables
     at, more = _first(text, _space(text, _1), _OBJECT, _CLOSED)
+    seen = False
     while more:
         begin, end, at = _field(text, at)
         if _is(text, begin, end, _DATA):
             at, listed = _first(text, _NONE if seen else at, _LIST, _LISTED)
             seen = True
             while listed:
-                first, traces = count, traces + 1
-                held, has_spans = -1, False
-                at, inner = _first(text, at, _OBJECT, _CLOSED)
-                while inner:
-                    begin, end, at = _field(text, at)
-                    if _is(text, begin, end, _SPANS):
-                        at = _NONE if has_spans else at
-                        at, count, spans, times = _spans(text, at, count, spans, times, open_)
-                        has_spans = True
-                    elif _is(text, begin, end, _PROCESSES):
-                        at = _NONE if held >= 0 else at
-                        at, held, known, processes, origins = _processes(
-                            text, at, known, processes, origins, open_
-                        )
-                    else:
-                        at = _value(text, at, open_)
-                    at, inner = _next(text, at, _CLOSED)
-                if held < 0 or not has_spans:
-                    at = _NONE
-                for number in range(first, count if at else first):
-                    _owned(text, spans[number], processes[:held])
+                told[TRACES] += 1
+                at = _trace(
+                    text, at, spans, times, origins, hashes, keys, processes, open_, one, told
+                )
                 at, listed = _next(text, at, _LISTED)
         else:
             after = _value(text, at, open_)
             if _is(text, begin, end, _ERRORS):
-                errors[0], errors[1] = at, after
+                told[ERRORS], told[ERRORS + 1] = at, after
             at = after
         at, more = _next(text, at, _CLOSED)
-    good = seen and at != _NONE and _space(text, at) == len(text) - 1
-    return good, traces, errors, spans[:count], times[:count], origins[0][:known]
+    return seen and at != _NONE and _space(text, at) == len(text) - 1
 
 
 @njit(cache=True)
@@ -114,26 +98,56 @@ def gathered(text, begins, ends):
     return offsets, content
 
 
-@njit(cache=True)
-def _spans(text, at, count, spans, times, open_):
-    """Adds the spans of the list that begins here; the place after it, and the longer tables."""
-    at, more = _first(text, at, _LIST, _LISTED)
+@_inner
+def _trace(text, at, spans, times, origins, hashes, keys, processes, open_, one, told):
+    """Adds the spans of the trace that begins here; the place after it."""
+    first, held, has_spans = told[SPANS], -1, False
+    at, more = _first(text, at, _OBJECT, _CLOSED)
     while more:
-        if count == len(spans):
-            spans, times = _longer(spans), _longer(times)
-        at, more = _next(text, _span(text, at, spans[count], times[count], open_), _LISTED)
-        count += 1
-    return at, count, spans, times
+        begin, end, at = _field(text, at)
+        if _is(text, begin, end, _SPANS):
+            at, inner = _first(text, _NONE if has_spans else at, _LIST, _LISTED)
+            has_spans = True
+            while inner:
+                if told[SPANS] == len(spans):
+                    told[FULL] = 1
+                    return _NONE
+                row = told[SPANS]
+                at = _span(text, at, spans[row], times[row], open_, one)
+                at, inner = _next(text, at, _LISTED)
+                told[SPANS] += 1
+        elif _is(text, begin, end, _PROCESSES):
+            at, inner = _first(text, _NONE if held >= 0 else at, _OBJECT, _CLOSED)
+            held = 0
+            while inner:
+                if held == len(processes) or told[ORIGINS] == len(origins):
+                    told[FULL] = 1
+                    return _NONE
+                processes[held, 0], processes[held, 1], at = _field(text, at)
+                at = _process(text, at, origins[told[ORIGINS]], open_)
+                if at == _NONE:
+                    return _NONE
+                processes[held, 2] = _known(text, origins, hashes, keys, told)
+                at, inner = _next(text, at, _CLOSED)
+                held += 1
+        else:
+            at = _value(text, at, open_)
+        at, more = _next(text, at, _CLOSED)
+    if at == _NONE or held < 0 or not has_spans:
+        return _NONE
+    for number in range(first, told[SPANS]):
+        _owned(text, spans[number], processes[:held])
+    return at
 
 
-@njit(cache=True)
-def _span(text, at, found, times, open_):
+@_inner
+def _span(text, at, found, times, open_, one):
     """Fills the row of the span that begins here; the place after it."""
     found[:] = 0
     found[PARENT], found[PARENT + 1] = -1, -1
     found[NO_START], found[NO_DURATION], times[0], times[1] = 1, 1, 0, 0
     found[WHOLE] = at
-    references, one = 0, np.zeros(4, np.int64)
+    references = 0
     at, more = _first(text, at, _OBJECT, _CLOSED)
     while more:
         begin, end, at = _field(text, at)
@@ -162,6 +176,8 @@ def _span(text, at, found, times, open_):
             at = _NONE if escaped and column == PROCESS else after
         at, more = _next(text, at, _CLOSED)
     found[WHOLE + 1] = at
+    if at == _NONE:
+        return _NONE
     if references == 1 and _alike(text, one[0], one[1], found[TRACE], found[TRACE + 1]):
         found[PARENT], found[PARENT + 1] = one[2], one[3]
     elif references:
@@ -171,7 +187,7 @@ def _span(text, at, found, times, open_):
     return at
 
 
-@njit(cache=True)
+@_inner
 def _column(text, begin, end):
     """Which field of a span is named so; -1 for others."""
     size = end - begin
@@ -196,7 +212,7 @@ def _column(text, begin, end):
     return PARENT if _is(text, begin, end, _PARENT) else -1
 
 
-@njit(cache=True)
+@_inner
 def _referred(text, at, one, open_):
     """How many references begin here, whether anything of them is escaped, and the place after;
     the last one's trace and span in `one`."""
@@ -223,34 +239,7 @@ def _referred(text, at, one, open_):
     return count, escapes, at
 
 
-@njit(cache=True)
-def _processes(text, at, known, processes, origins, open_):
-    """The processes of a trace in `processes`, and new origins among them added to `origins`;
-    the place after them, how many there are, how many origins, and the longer tables."""
-    held = 0
-    table, hashes, keys = origins
-    at, more = _first(text, at, _OBJECT, _CLOSED)
-    while more:
-        begin, end, at = _field(text, at)
-        if held == len(processes):
-            processes = _longer(processes)
-        if known == len(table):
-            table, hashes = _longer(table), _longer(hashes)
-            keys = _rehashed(hashes[:known], 4 * len(table))
-        at = _process(text, at, table[known], open_)
-        if at != _NONE:
-            hashes[known] = _hash(text, table[known])
-            place = _found(text, table, hashes, keys, known)
-            if keys[place] < 0:
-                keys[place] = known
-                known += 1
-            processes[held, 0], processes[held, 1], processes[held, 2] = begin, end, keys[place]
-            held += 1
-        at, more = _next(text, at, _CLOSED)
-    return at, held, known, processes, (table, hashes, keys)
-
-
-@njit(cache=True)
+@_inner
 def _process(text, at, found, open_):
     """Fills the row of the process that begins here; the place after it."""
     found[:] = 0
@@ -268,7 +257,7 @@ def _process(text, at, found, open_):
     return at
 
 
-@njit(cache=True)
+@_inner
 def _owned(text, span, processes):
     """Writes down which origin a span is of: of processes of one name the last, or none."""
     span[ORIGIN] = -1
@@ -279,7 +268,7 @@ def _owned(text, span, processes):
             return
 
 
-@njit(cache=True)
+@_inner
 def _field(text, at):
     """From and to of the name that begins here, and the place of its value."""
     end, escaped = _string(text, at)
@@ -289,7 +278,7 @@ def _field(text, at):
     return at + _1, end - _1, _space(text, after + _1)
 
 
-@njit(cache=True)
+@_inner
 def _first(text, at, opening, closing):
     """The place of the first element of what opens here, and True; or after the closing bracket
     where there is none, and False."""
@@ -301,7 +290,7 @@ def _first(text, at, opening, closing):
     return at, True
 
 
-@njit(cache=True)
+@_inner
 def _next(text, at, closing):
     """The place of the next element, and True; or after the closing bracket, and False."""
     at = _space(text, at)
@@ -310,14 +299,14 @@ def _next(text, at, closing):
     return (at + _1 if text[at] == closing else _NONE), False
 
 
-@njit(cache=True)
+@_inner
 def _space(text, at):
     while _BLANK[text[at]]:
         at += _1
     return at
 
 
-@njit(cache=True)
+@_inner
 def _string(text, at):
     """The place after the string that begins here, and whether anything in it is escaped."""
     escaped = False
@@ -345,7 +334,7 @@ def _string(text, at):
         at += _1
 
 
-@njit(cache=True)
+@_inner
 def _literal(text, at, said):
     for byte in said:
         if text[at] != byte:
@@ -354,7 +343,7 @@ def _literal(text, at, said):
     return at
 
 
-@njit(cache=True)
+@_inner
 def _digits(text, at):
     """The place after one digit or more."""
     if not 48 <= text[at] <= 57:
@@ -364,7 +353,7 @@ def _digits(text, at):
     return at
 
 
-@njit(cache=True)
+@_inner
 def _number(text, at):
     if text[at] == _MINUS:
         at += _1
@@ -382,7 +371,7 @@ def _number(text, at):
     return at
 
 
-@njit(cache=True)
+@_inner
 def _integer(text, at):
     """The whole number that begins here, whether it is null instead, and the place after it."""
     if text[at] == _NULL[0]:
@@ -399,7 +388,7 @@ def _integer(text, at):
     return (-value if negative else value), 0, end
 
 
-@njit(cache=True)
+@_inner
 def _value(text, at, open_):
     """The place after the value that begins here."""
     depth = 0
@@ -408,10 +397,10 @@ def _value(text, at, open_):
         if byte == _QUOTE:
             at, _ = _string(text, at)
         elif byte in (_OBJECT, _LIST):
-            closing = np.uint8(_CLOSED if byte == _OBJECT else _LISTED)
+            closing = _CLOSED if byte == _OBJECT else _LISTED
             at, filled = _first(text, at, byte, closing)
             if filled:
-                if depth == _DEEP:
+                if depth == DEEP:
                     return _NONE
                 open_[depth] = closing
                 depth += 1
@@ -441,7 +430,7 @@ def _value(text, at, open_):
             return at
 
 
-@njit(cache=True)
+@_inner
 def _named(text, at):
     """The place of the value whose name begins here."""
     end, _ = _string(text, at)
@@ -449,7 +438,7 @@ def _named(text, at):
     return _space(text, end + _1) if text[end] == _COLON else _NONE
 
 
-@njit(cache=True)
+@_inner
 def _is(text, begin, end, name):
     if end - begin != len(name):
         return False
@@ -460,7 +449,7 @@ def _is(text, begin, end, name):
     return True
 
 
-@njit(cache=True)
+@_inner
 def _alike(text, begin, end, other, other_end):
     if end - begin != other_end - other:
         return False
@@ -470,7 +459,7 @@ def _alike(text, begin, end, other, other_end):
     return apart == 0
 
 
-@njit(cache=True)
+@_inner
 def _hash(text, origin):
     key = np.uint64(origin[SERVICE + 1] - origin[SERVICE])
     for column in (SERVICE, ABOUT):
@@ -481,35 +470,19 @@ def _hash(text, origin):
     return key ^ key >> _HALF
 
 
-@njit(cache=True)
-def _found(text, origins, hashes, keys, number):
-    """Where in `keys` an origin stands that is like the one of this number, or where it would."""
-    last = np.uint64(len(keys) - 1)
-    at, mine = hashes[number] & last, origins[number]
+@_inner
+def _known(text, origins, hashes, keys, told):
+    """The number of the origin that was added last: that of an earlier one where they are alike."""
+    number, last = told[ORIGINS], np.uint64(len(keys) - 1)
+    mine, key = origins[number], _hash(text, origins[number])
+    at = key & last
     while keys[at] >= 0:
-        other = keys[at]
-        if hashes[other] == hashes[number]:
-            its = origins[other]
+        its = origins[keys[at]]
+        if hashes[keys[at]] == key:
             same = _alike(text, mine[SERVICE], mine[SERVICE + 1], its[SERVICE], its[SERVICE + 1])
             if same and _alike(text, mine[ABOUT], mine[ABOUT + 1], its[ABOUT], its[ABOUT + 1]):
-                break
+                return keys[at]
         at = (at + _1) & last
-    return at
-
-
-@njit(cache=True)
-def _rehashed(hashes, size):
-    keys, last = np.full(size, -1, np.int64), np.uint64(size - 1)
-    for number in range(len(hashes)):
-        at = hashes[number] & last
-        while keys[at] >= 0:
-            at = (at + _1) & last
-        keys[at] = number
-    return keys
-
-
-@njit(cache=True)
-def _longer(array):
-    more = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
-    more[: len(array)] = array
-    return more
+    keys[at], hashes[number] = number, key
+    told[ORIGINS] += 1
+    return number

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 EDGE = b"\0"  # stands before and after what the loop reads
 ENOUGH = 8 << 20  # bytes for which it pays to load the loop
+USUAL = 256  # bytes that a span has at least; where they have less, it takes another try
 MOST = (1 << 31) - 1  # bytes whose places it can write down
 ODD = 0.1  # of the spans may be left; where there are more, the whole reply is
 
@@ -51,7 +52,7 @@ def read(content: bytes | memoryview) -> Scan | None:
     text = np.frombuffer(content, np.uint8)
     if text.max() > 127 and not _is_utf8(content):
         return None
-    good, traces, errors, spans, times, origins = kernel.scan(text)
+    good, told, spans, times, origins = _tables(text, kernel)
     odd = np.flatnonzero(spans[:, kernel.ODD]).tolist()
     if not good or len(odd) > ODD * len(spans):
         return None
@@ -78,13 +79,35 @@ def read(content: bytes | memoryview) -> Scan | None:
         "events": texts(kernel.LOGS),
     }
     return Scan(
-        traces,
-        bytes_at(errors, 0),
+        int(told[kernel.TRACES]),
+        bytes_at(told, kernel.ERRORS),
         columns,
         spans[:, kernel.ORIGIN],
         [(bytes_at(one, kernel.SERVICE), bytes_at(one, kernel.ABOUT)) for one in origins.tolist()],
         [(row, bytes_at(spans[row], kernel.WHOLE)) for row in odd],
     )
+
+
+def _tables(text: Any, kernel: ModuleType) -> tuple[bool, Any, Any, Any, Any]:
+    """Whether a reply could be read, and what the loop tells: about it, spans, and origins."""
+    spans, processes = len(text) // USUAL + 1, 1024
+    while True:
+        tables = (
+            np.empty((spans, kernel.WIDTH), np.int32),
+            np.empty((spans, 2), np.int64),
+            np.empty((processes, 4), np.int32),
+            np.empty(processes, np.uint64),
+            np.full(4 * processes, -1, np.int64),
+            np.empty((processes, 3), np.int32),
+            np.empty(kernel.DEEP, np.uint8),
+            np.empty(4, np.int32),
+        )
+        told = np.zeros(kernel.TOLD, np.int64)
+        good = kernel.scan(text, tables, told)
+        if not told[kernel.FULL]:
+            count, known = told[kernel.SPANS], told[kernel.ORIGINS]
+            return good, told, tables[0][:count], tables[1][:count], tables[2][:known]
+        spans, processes = 4 * spans, 4 * processes
 
 
 def _is_utf8(content: bytes | memoryview) -> bool:

@@ -163,6 +163,13 @@ def test_recorded_replies_are_read_alike() -> None:
         assert_alike(file.read_bytes())
 
 
+@pytest.mark.parametrize("wrong", [5, None, [], {}, True])
+def test_a_service_of_another_type_is_left_to_msgspec(wrong: object) -> None:
+    span = {"traceID": "a", "spanID": "b", "processID": "p"}
+    process = {"tags": [], "serviceName": wrong}
+    assert_alike(json.dumps({"data": [{"processes": {"p": process}, "spans": [span]}]}).encode())
+
+
 def test_many_traces_keep_their_origins_apart() -> None:
     traces = [
         {
