@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from ingest.batch import Place
+from lake import TABLES
 
 HOST = (
     "k8s.node.name",
@@ -55,7 +56,8 @@ def origin_of(
 def frame(
     owners: pl.DataFrame, columns: Mapping[str, Sequence[Any] | pl.Series | None], unit: str
 ) -> pl.DataFrame:
-    """The columns of `raw_spans` without its delivery; None stands for an all-null column."""
+    """The columns of `raw_spans` without its delivery, in its order; None stands for an all-null
+    column."""
     kinds = {"start": pl.Int64, "duration": pl.Int64}
     data = [
         pl.Series(
@@ -63,7 +65,8 @@ def frame(
         )
         for name, values in columns.items()
     ]
-    return pl.DataFrame(data).hstack(owners).with_columns(start_unit=pl.lit(unit))
+    rows = pl.DataFrame(data).hstack(owners).with_columns(start_unit=pl.lit(unit))
+    return rows.select(name for name in TABLES["raw_spans"].schema if name in rows.columns)
 
 
 def owned(origins: Sequence[Origin]) -> pl.DataFrame:

@@ -123,7 +123,7 @@ def assert_alike(content: bytes) -> None:
         return
     (batch, traces), (other, others) = mine, its
     assert (traces, batch.records) == (others, other.records)
-    assert_frame_equal(batch.rows, other.rows, check_column_order=False)
+    assert_frame_equal(batch.rows, other.rows)
     assert_frame_equal(batch.rejected, other.rejected)
 
 
