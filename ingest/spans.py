@@ -66,7 +66,7 @@ def frame(
         for name, values in columns.items()
     ]
     rows = pl.DataFrame(data).hstack(owners).with_columns(start_unit=pl.lit(unit))
-    return rows.select(name for name in TABLES["raw_spans"].schema if name in rows.columns)
+    return rows.select(name for name in TABLES["raw_spans"].schema.names if name in rows.columns)
 
 
 def owned(origins: Sequence[Origin]) -> pl.DataFrame:
