@@ -10,13 +10,17 @@ text. `filled(template, parameters)` gives back what the line said.
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import ModuleType
 
+import numpy as np
 import polars as pl
 
-from lake import TABLES
+from lake import TABLES, workers
 from quality import masks, shapes, stacks, values
 
+FIELDS = ("level", "severity"), ("message", "msg", "event"), ("error", "err", "exception")
 ENOUGH = 5_000  # lines for which it pays to load the compiled loops
 
 
@@ -31,8 +35,8 @@ def said(body: pl.Expr) -> pl.Expr:
     without a trace's frames and colours, and beyond `masks.LONGEST` characters cut off."""
     body = stacks.without_frames(body.str.strip_chars()).str.slice(0, masks.LONGEST)
     json = pl.when(body.str.starts_with("{")).then(body)
-    message = _json(json, "message|msg|event")
-    parts = (_json(json, "level|severity"), message, _json(json, "error|err|exception"))
+    parts = [_json(json, "|".join(keys)) for keys in FIELDS]
+    message = parts[1]
     text = pl.concat_str(parts, separator=" ", ignore_nulls=True)
     text = pl.when(message.is_not_null()).then(text).otherwise(body)
     return text.str.replace_all(rf"\x1b\[[0-9;]*m|{masks.SIGNS}", "")
@@ -58,21 +62,32 @@ def assign(lines: pl.DataFrame, known: pl.Series | None = None) -> pl.DataFrame:
 
 
 def _assigned(lines: pl.DataFrame, known: pl.Series | None, kernel: ModuleType) -> pl.DataFrame:
-    """The same, by compiled loops."""
+    """The same, by compiled loops, on all cores."""
     body = lines["body"].fill_null("")
     odd = values.odd(body)
     if len(odd):
-        some = body.gather(odd).to_frame().select(said(pl.col("body")))
-        body = body.clone().scatter(odd, some["body"])
-    found = values.read(body, kernel)
-    every = found.shapes.to_frame().join(
-        _merged(found.shapes.unique(), known), on="shape", how="left", maintain_order="left"
-    )
-    filled = values.filled(found, shapes.recipes(every), kernel)
-    made = every["template", "template_id"][found.codes].with_columns(parameters=filled)
+        plain, texts = values.spoken(body, odd, FIELDS, kernel)
+        body = body.clone().scatter(plain, texts)
+        rest = np.setdiff1d(odd, plain, assume_unique=True)
+        if len(rest):
+            some = body.gather(rest).to_frame().select(said(pl.col("body")))
+            body = body.scatter(rest, some["body"])
+    most = max(-(-lines.height // workers.cores()), ENOUGH, 1)
+    found = values.read(body, kernel, most)
+    shaped = _merged(pl.concat([one.shapes for one in found]).unique(), known)
+    with ThreadPoolExecutor(workers.cores()) as threads:
+        made = pl.concat(threads.map(partial(_filled, shaped=shaped, kernel=kernel), found))
     if lines["body"].null_count():
         made = made.select(pl.when(lines["body"].is_not_null()).then(pl.all()))
     return lines.hstack(made)
+
+
+def _filled(found: values.Read, shaped: pl.DataFrame, kernel: ModuleType) -> pl.DataFrame:
+    """template, template_id and parameters of each line."""
+    every = found.shapes.to_frame().join(shaped, on="shape", how="left", maintain_order="left")
+    parameters = values.filled(found, shapes.recipes(every), kernel)
+    texts: pl.DataFrame = every["template", "template_id"][found.codes]
+    return texts.with_columns(parameters=parameters)
 
 
 def _merged(found: pl.Series, known: pl.Series | None) -> pl.DataFrame:

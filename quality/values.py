@@ -5,6 +5,7 @@ python -m quality.values   # writes `values.npz` again, after a change to qualit
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
@@ -16,6 +17,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from lake.workers import cores
 from quality import automaton, masks
 
 _TABLE = Path(__file__).with_name("values.npz")
@@ -57,6 +59,27 @@ def odd(bodies: pl.Series) -> Any:
     return np.flatnonzero(found)
 
 
+def spoken(
+    bodies: pl.Series, lines: Any, fields: tuple[tuple[str, ...], ...], kernel: ModuleType
+) -> tuple[Any, pl.Series]:
+    """Of some lines, by their number, those that are plain JSON objects, and what each says: the
+    texts of three `fields`, of each the first that has one of its keys."""
+    text, offsets = bytes_of(bodies)
+    keys = [f'{key}":'.encode() for some in fields for key in some]
+    plain, content, ends = kernel.spoken(
+        text,
+        offsets,
+        lines,
+        masks.LONGEST,
+        np.frombuffer(b"".join(keys), np.uint8),
+        np.cumsum([len(key) for key in keys]),
+        np.repeat(np.arange(len(fields)), [len(some) for some in fields]),
+    )
+    buffers = pa.py_buffer(ends), pa.py_buffer(content)
+    said = pl.Series(pa.LargeStringArray.from_buffers(len(lines), *buffers))
+    return lines[plain], said.filter(pl.Series(plain))
+
+
 def _bytes(content: bytes) -> Any:
     found = np.zeros(256, bool)
     found[list(content)] = True
@@ -70,15 +93,24 @@ _FIRST = _bytes(_SPACES + b"{\xc2\xe1\xe2\xe3")  # a space beyond ASCII begins s
 _LAST = _bytes(_SPACES + b"\x80\x81\x82\x83\x84\x85\x86\x87\x88\x89\x8a\x9f\xa0\xa8\xa9\xaf")
 
 
-def read(said: pl.Series, kernel: ModuleType) -> Read:
-    """Shapes and values of lines."""
+def read(said: pl.Series, kernel: ModuleType, most: int) -> list[Read]:
+    """Shapes and values of lines, of `most` lines each and one after the other, on all cores."""
     text, offsets = bytes_of(said)
-    most = int(np.diff(offsets).max(initial=0))
-    codes, ends, spans, shapes, shape_ends = kernel.read(text, offsets, most, *_settings())
-    content, stops = shapes.tobytes(), shape_ends.tolist()
+    longest = int(np.diff(offsets).max(initial=0))
+    parts = [offsets[low : low + most + 1] for low in range(0, max(len(said), 1), most)]
+    with ThreadPoolExecutor(cores()) as threads:
+        done = threads.map(lambda part: kernel.read(text, part, longest, *_settings()), parts)
+        return [
+            Read(_texts(shapes, ends), codes, stops, spans, text, part)
+            for part, (codes, stops, spans, shapes, ends) in zip(parts, done, strict=True)
+        ]
+
+
+def _texts(shapes: Any, ends: Any) -> pl.Series:
+    content, stops = shapes.tobytes(), ends.tolist()
     parts = [content[begin:end] for begin, end in pairwise(stops)]
     texts = [part.replace(_HOLE, b"<*>").decode() for part in parts]
-    return Read(pl.Series("shape", texts, pl.String), codes, ends, spans, text, offsets)
+    return pl.Series("shape", texts, pl.String)
 
 
 def filled(found: Read, recipes: list[list[int | str]], kernel: ModuleType) -> pl.Series:

@@ -9,12 +9,13 @@ import numpy as np
 from numba import njit
 
 _EQUALS, _QUOTE, _FIELD, _CUT, _KEEP, _HOLE = 61, 34, 1, 2, 4, 255
+_OPEN, _CLOSED, _ESCAPE, _SPACE, _ASCII = 123, 125, 92, 32, 127
 _0, _1, _BIT, _END = np.uint64(0), np.uint64(1), np.uint32(1), 256
 _EIGHT, _REST, _HALF = np.uint64(8), np.uint64(56), np.uint64(32)
 _PRIME, _ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def read(text, offsets, most, longest, word, names, name_ends, kinds, step, starts):
     """Of every line the number of its shape, and the end of its values in `spans` (from, to of
     each); the shapes met (a sign for each value) one after the other, and their ends."""
@@ -58,7 +59,7 @@ def read(text, offsets, most, longest, word, names, name_ends, kinds, step, star
     return codes, ends, spans[:filled], shapes[: shape_ends[known]], shape_ends[: known + 1]
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def filled(text, offsets, ends, spans, codes, lists, recipes, begins, words, word_ends):
     """Every parameter one after the other, and where each begins, and the end."""
     stops, at = np.zeros(lists[-1] + 1, np.int64), 0
@@ -84,6 +85,84 @@ def filled(text, offsets, ends, spans, codes, lists, recipes, begins, words, wor
                 _copied(words, word_ends[-1 - part], content[stops[at] : stops[at + 1]])
             at += 1
     return stops, content
+
+
+@njit(cache=True)
+def spoken(text, offsets, lines, longest, keys, key_ends, fields):
+    """Which of some lines are plain JSON objects, what those say one after the other, and where
+    each begins, and the end: the texts of the three `fields`, or the whole line where there is no
+    message. `fields` says of which field each of the `keys` is."""
+    plain, places = np.zeros(len(lines), np.bool_), np.empty((len(lines), 6), np.int32)
+    ends = np.zeros(len(lines) + 1, np.int64)
+    for number in range(len(lines)):
+        line = text[offsets[lines[number]] : offsets[lines[number] + 1]]
+        plain[number] = _is_plain(line, longest)
+        if plain[number]:
+            plain[number] = _parts(line, keys, key_ends, fields, places[number])
+        size = 0
+        if plain[number]:
+            for part in range(0, 6, 2):
+                size += places[number, part + 1] - places[number, part] + 1  # none: -1 and -2
+            size -= 1
+        ends[number + 1] = ends[number] + size
+    content = np.empty(ends[-1], np.uint8)
+    for number in range(len(lines)):
+        at, among = ends[number], False
+        for part in range(0, 6 if plain[number] else 0, 2):
+            size = places[number, part + 1] - places[number, part]
+            if size >= 0:
+                if among:
+                    content[at] = _SPACE
+                    at += 1
+                begin = offsets[lines[number]] + places[number, part]
+                _copied(text, begin, content[at : at + size])
+                at, among = at + size, True
+    return plain, content, ends
+
+
+@njit(cache=True)
+def _is_plain(line, longest):
+    """Whether a line is a JSON object without escapes, signs or line breaks in it."""
+    odd = len(line) >= longest or line[0] != _OPEN or line[len(line) - 1] != _CLOSED
+    for byte in line:
+        odd |= byte < _SPACE or byte == _ESCAPE
+    return not odd
+
+
+@njit(cache=True)
+def _parts(line, keys, key_ends, fields, places):
+    """Where the text of each field stands, the first that is one; none: from -1 to -2. False where
+    a space may stand that is none of ASCII's."""
+    places[:] = -1
+    places[1::2] = -2
+    for at in range(len(line)):
+        start = 0
+        if line[at] != _QUOTE:
+            continue
+        for number in range(len(key_ends)):
+            begin, size = start, key_ends[number] - start
+            start += size
+            after, part = at + 1 + size, 2 * fields[number]
+            if after >= len(line) or line[at + 1] != keys[begin] or places[part] >= 0:
+                continue
+            if not _same(keys[begin:start], line[at + 1 : after]):
+                continue
+            while after < len(line) and line[after] == _SPACE:
+                after += 1
+            if after < len(line) and line[after] > _ASCII:
+                return False
+            if after == len(line) or line[after] != _QUOTE:
+                continue
+            end = after + 1
+            while end < len(line) and line[end] != _QUOTE:
+                end += 1
+            if end < len(line):
+                places[part], places[part + 1] = after + 1, end
+    if places[2] < 0:
+        places[:] = -1
+        places[1::2] = -2
+        places[2], places[3] = 0, len(line)
+    return True
 
 
 @njit(cache=True)

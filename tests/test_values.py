@@ -64,6 +64,24 @@ def test_compiled_and_written_expressions_find_the_same_values(bodies: list[str]
     assert_alike(*both(list(bodies)))
 
 
+JSON = st.sampled_from(
+    [
+        '"level":', '"severity": "', '"message":', '"msg":  "took 3 ms"', '"event":"', '"err": ',
+        '"error":', '"exception": "x"', '"INFO"', "3", "null", ", ", ",", "{", "}", '"', " ", "\\",
+        '"a": "b"', "né", "\u00a0", "\u3000", ":", '"message": "user bob"', '"level":"warn"',
+        '\\"message\\":\\"x\\"', "\n", "\x1b[1m",
+    ]
+)  # fmt: skip
+
+
+@MUCH
+@given(st.lists(st.lists(JSON, max_size=9).map(lambda one: "{" + "".join(one) + "}"), min_size=1))
+@example(['{"msg":"a","level":""}', '{"level":"","msg":""}', '{"msg":"a"}', '{"error":"a"}', "{}"])
+@example(['{"level":"x"message":"y"}', '{"message":\u00a0"y"}', '{"message":"y', "{" * 2100 + "}"])
+def test_what_a_json_line_says_is_the_same(bodies: list[str]) -> None:
+    assert_alike(*both(list(bodies)))
+
+
 def test_a_line_that_is_not_there_has_no_template() -> None:
     one, other = both(["took 3 ms", None, "took 4 ms"])
     assert_alike(one, other)
