@@ -194,6 +194,18 @@ def test_a_line_that_each_request_writes_less_often_tells_even_where_healthy_req
     assert (found[0]["before"], found[0]["after"]) == (2.0, 1.0)
 
 
+def test_a_line_that_nobody_wrote_before_tells_though_each_entry_has_few_requests() -> None:
+    def request(number: int, bad: bool) -> list[Doing]:
+        return [Doing("shop", f"order {number % 4}", 0, 40, None)]
+
+    spans = played(request, 120)
+    strange = spans.filter("bad").filter(pl.int_range(pl.len()) % 12 < 2)
+    told = pl.concat([lines(spans, "sold"), lines(strange, "sold for nothing")])
+    found = logs.score(told, spans).row(0, named=True)
+    assert (found["service"], found["subject"]) == ("shop", "sold for nothing")
+    assert (found["before"], round(found["after"], 2)) == (0.0, 0.17)
+
+
 def test_what_a_caller_says_of_its_callee_does_not_speak_against_it() -> None:
     def request(_: int, bad: bool) -> list[Doing]:
         return [Doing("front", "get", 0, 9, None, error=bad), Doing("back", "look", 1, 8)]

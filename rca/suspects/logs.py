@@ -50,7 +50,23 @@ def flips(visits: pl.DataFrame, lines: pl.DataFrame, passed: pl.DataFrame) -> pl
     )
     joined = counted.join(reached, on=["service", "entry", "operation"])
     joined = joined.filter(pl.col("n1") >= 2, pl.col("n0") >= 2)
-    return _scored(joined)
+    return pl.concat([_scored(joined), _scored(_whatever_entry(counted, reached))])
+
+
+def _whatever_entry(counted: pl.DataFrame, reached: pl.DataFrame) -> pl.DataFrame:
+    """The counts of all entries together, for a line that hardly any healthy request wrote: that is
+    so whatever is asked for, and of each entry there may be few."""
+    lines = counted.group_by("service", "template_id", "operation").agg(
+        pl.col("entry"),
+        pl.col("loud").any(),
+        pl.col("pod").mode().sort().first(),
+        pl.selectors.numeric().sum(),
+    )
+    every = reached.group_by("service", "operation").agg(pl.col("n0", "n1", "nn").sum())
+    rare = lines.join(every, on=["service", "operation"]).filter(
+        pl.col("n0") >= KNOWN, pl.col("k0") <= RARE * pl.col("n0"), pl.col("k1") >= 3
+    )
+    return rare.explode("entry").select(*counted.columns, "n1", "n0", "nn")
 
 
 def visits_of(spans: pl.DataFrame) -> pl.DataFrame:
