@@ -39,8 +39,8 @@ _QUOTE, _ESCAPE, _COMMA, _COLON, _MINUS, _DOT = 34, 92, 44, 58, 45, 46
 _OBJECT, _CLOSED, _LIST, _LISTED = (np.uint8(sign) for sign in b"{}[]")
 _ESCAPED = np.zeros(256, np.uint8)
 _ESCAPED[list(b'"\\/bfnrt')] = 1
-_HEX = np.zeros(256, np.uint8)
-_HEX[list(b"0123456789abcdefABCDEF")] = 1
+_HEX = np.zeros(256, np.uint8)  # a digit's value, and 1
+_HEX[list(b"0123456789abcdef")] = _HEX[list(b"0123456789ABCDEF")] = range(1, 17)
 _BLANK = np.zeros(256, np.uint8)
 _BLANK[list(b" \t\r\n")] = 1
 _PLAIN = np.ones(256, np.uint8)  # bytes that a string goes on with
@@ -325,13 +325,29 @@ def _string(text, at):
         if _ESCAPED[text[at]]:
             at += _1
             continue
-        if text[at] != 117:  # u
-            return _NONE, escaped
-        for _ in range(4):
-            at += _1
-            if not _HEX[text[at]]:
+        at, unit = _unit(text, at)
+        if unit >> 10 == 54:  # the first half of a pair
+            if text[at] != _ESCAPE:
                 return _NONE, escaped
+            at, unit = _unit(text, at + _1)
+            if unit >> 10 != 55:
+                return _NONE, escaped
+        elif unit >> 10 == 55 or at == _NONE:
+            return _NONE, escaped
+
+
+@_inner
+def _unit(text, at):
+    """The place after the u and four digits that begin here, and the UTF-16 unit they name."""
+    unit = 0
+    if text[at] != 117:  # u
+        return _NONE, unit
+    for _ in range(4):
         at += _1
+        if not _HEX[text[at]]:
+            return _NONE, unit
+        unit = 16 * unit + np.int64(_HEX[text[at]]) - 1
+    return at + _1, unit
 
 
 @_inner

@@ -170,6 +170,18 @@ def test_a_service_of_another_type_is_left_to_msgspec(wrong: object) -> None:
     assert_alike(json.dumps({"data": [{"processes": {"p": process}, "spans": [span]}]}).encode())
 
 
+@pytest.mark.parametrize(
+    "escape", ["\\ud83d\\ude00", "\\uD83D\\uDE00", "\\ud83d", "\\ude00", "\\ud83d\\u0041",
+               "\\ud83dx", "\\uDBFF\\uDFFF", "\\ud83d\\ud83d\\ude00", "\\u00e9", "\\uffff"],
+)  # fmt: skip
+def test_half_a_pair_is_no_text_wherever_it_stands(escape: str) -> None:
+    for name in ("traceID", "operationName", "tags", "warnings"):
+        span = f'{{"spanID":"b","processID":"p","{name}":"{escape}"}}'
+        for service in ("s", escape):
+            processes = f'{{"p":{{"serviceName":"{service}"}}}}'
+            assert_alike(f'{{"data":[{{"spans":[{span}],"processes":{processes}}}]}}'.encode())
+
+
 def test_many_traces_keep_their_origins_apart() -> None:
     traces = [
         {
