@@ -39,8 +39,10 @@ _QUOTE, _ESCAPE, _COMMA, _COLON, _MINUS, _DOT = 34, 92, 44, 58, 45, 46
 _OBJECT, _CLOSED, _LIST, _LISTED = (np.uint8(sign) for sign in b"{}[]")
 _ESCAPED = np.zeros(256, np.uint8)
 _ESCAPED[list(b'"\\/bfnrt')] = 1
-_HEX = np.zeros(256, np.uint8)  # a digit's value, and 1
-_HEX[list(b"0123456789abcdef")] = _HEX[list(b"0123456789ABCDEF")] = range(1, 17)
+_HEX = np.zeros(256, np.uint8)
+_HEX[list(b"0123456789abcdefABCDEF")] = 1
+_D, _HALVES = np.zeros(256, np.uint8), np.zeros(256, np.uint8)  # UTF-16's halves: d8 to df
+_D[list(b"dD")] = _HALVES[list(b"89abcdefABCDEF")] = 1
 _BLANK = np.zeros(256, np.uint8)
 _BLANK[list(b" \t\r\n")] = 1
 _PLAIN = np.ones(256, np.uint8)  # bytes that a string goes on with
@@ -325,29 +327,15 @@ def _string(text, at):
         if _ESCAPED[text[at]]:
             at += _1
             continue
-        at, unit = _unit(text, at)
-        if unit >> 10 == 54:  # the first half of a pair
-            if text[at] != _ESCAPE:
-                return _NONE, escaped
-            at, unit = _unit(text, at + _1)
-            if unit >> 10 != 55:
-                return _NONE, escaped
-        elif unit >> 10 == 55 or at == _NONE:
+        if text[at] != 117:  # u
             return _NONE, escaped
-
-
-@_inner
-def _unit(text, at):
-    """The place after the u and four digits that begin here, and the UTF-16 unit they name."""
-    unit = 0
-    if text[at] != 117:  # u
-        return _NONE, unit
-    for _ in range(4):
+        if _D[text[at + _1]] and _HALVES[text[at + _1 + _1]]:  # half of a pair may stand alone
+            return _NONE, escaped
+        for _ in range(4):
+            at += _1
+            if not _HEX[text[at]]:
+                return _NONE, escaped
         at += _1
-        if not _HEX[text[at]]:
-            return _NONE, unit
-        unit = 16 * unit + np.int64(_HEX[text[at]]) - 1
-    return at + _1, unit
 
 
 @_inner
