@@ -96,12 +96,17 @@ def whole(part: Part, *, first: bool, origin: str) -> None:
     except msgspec.ValidationError:
         return  # of another kind: who decodes it says so
     except ValueError as error:
-        raise UserError(f"{origin} is cut or not JSON: {error}.") from error
+        raise UserError(f"{_named(part, origin)} is cut or not JSON: {error}.") from error
 
 
 def decode_part(part: Part, *, first: bool, last: bool, place: Place, origin: str) -> Batch:
     """The spans of a part of a reply; parts begin where a trace does."""
-    return _decoded(_reply_of(part, first=first, last=last), place, origin)[0]
+    return _decoded(_reply_of(part, first=first, last=last), place, _named(part, origin))[0]
+
+
+def _named(part: Part, origin: str) -> str:
+    """Where a part comes from, for errors that count bytes from its start."""
+    return f"{origin} from byte {part.start:,} on" if part.start else origin
 
 
 def _reply_of(part: Part, *, first: bool, last: bool) -> memoryview:

@@ -137,3 +137,15 @@ def test_a_big_zipped_file_lands_in_parts(tmp_path: Path, monkeypatch: pytest.Mo
     landed = ingest(lake, "jaeger", file, progress=lambda so_far, _: told.append(so_far.share))
     assert landed.rows == lake.read("raw_spans")["span_id"].n_unique() == 2000
     assert told[-1] == 1.0
+
+
+def test_an_error_far_inside_a_big_file_says_from_where_its_bytes_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "BIG", 1 << 16)
+    monkeypatch.setattr(chunks.cut, "__defaults__", (1 << 17,))
+    one = json.dumps(json.loads(reply(span()))["data"][0])
+    file = tmp_path / "big.json"
+    file.write_text('{"data":[' + ",".join([one] * 1500) + "]} x")
+    with pytest.raises(UserError, match=r"big\.json from byte [\d,]+ on is cut or not JSON"):
+        ingest(Lake(tmp_path / "lake"), "jaeger", file)
