@@ -5,6 +5,9 @@ escaped) it gives up, and the interpreted form says what is wrong, or reads it. 
 the text is a byte that is of no JSON: no place needs to be held against the end, and the first
 one, 0, is what every function gives that finds something else, and where nothing is found.
 Places are unsigned where it counts, for numba looks at every signed one for being negative.
+
+First the reply, then traces, spans and processes, then JSON itself. All in one file, for numba's
+cache is made anew only where the file of `scan` changes.
 """
 
 from __future__ import annotations
